@@ -1,0 +1,110 @@
+"""Everything streamseg raises on purpose.
+
+    StreamsegError
+    ├── ConfigError            (also ValueError) a setting or argument is wrong
+    ├── SourceError
+    │   ├── SourceOpenError    the source cannot be opened or is no picture
+    │   └── SourceLostError    it was open and went away; trying again may help
+    ├── ModelError
+    │   ├── ModelLoadError     no such model, not a usable one, or its runtime is missing
+    │   └── InferenceError     the network failed on a frame
+    ├── SinkError
+    │   ├── SinkOpenError      the output cannot be opened as asked
+    │   └── SinkWriteError     it was open and a write failed
+    └── PipelineStuckError     a thread did not stop in time; the message holds its stack
+
+Messages say what, with which value, and what to do next: lower case, no trailing dot, on one line. They never hold a
+password: use `redact` on any text that may carry a URL.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "ConfigError",
+    "InferenceError",
+    "ModelError",
+    "ModelLoadError",
+    "PipelineStuckError",
+    "SinkError",
+    "SinkOpenError",
+    "SinkWriteError",
+    "SourceError",
+    "SourceLostError",
+    "SourceOpenError",
+    "StreamsegError",
+    "redact",
+]
+
+
+class StreamsegError(Exception):
+    """Root of every error that streamseg raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(StreamsegError, ValueError):
+    """A setting or argument is wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class SourceError(StreamsegError):
+    """The picture cannot be had."""
+
+
+class SourceOpenError(SourceError):
+    """The source cannot be opened, or is no picture."""
+
+    exit_code = 2
+
+
+class SourceLostError(SourceError):
+    """The source was open and went away; opening it again may help."""
+
+
+class ModelError(StreamsegError):
+    """The network cannot be had or cannot run."""
+
+
+class ModelLoadError(ModelError):
+    """No such model, not a usable one, or its runtime is missing."""
+
+    exit_code = 2
+
+
+class InferenceError(ModelError):
+    """The network failed on a frame."""
+
+
+class SinkError(StreamsegError):
+    """The output cannot be written."""
+
+
+class SinkOpenError(SinkError):
+    """The output cannot be opened as asked."""
+
+    exit_code = 2
+
+
+class SinkWriteError(SinkError):
+    """The output was open and a write failed."""
+
+    exit_code = 2
+
+
+class PipelineStuckError(StreamsegError):
+    """A thread did not stop in time; the message holds its stack."""
+
+
+_USERINFO = re.compile(r"(?<=://)[^/\s'\"]*@")
+
+
+def redact(text: str) -> str:
+    """Replace the user and password in every URL within `text` by ``***``.
+
+    >>> redact("cannot open rtsp://me:secret@camera/1: timed out")
+    'cannot open rtsp://***@camera/1: timed out'
+    """
+    return _USERINFO.sub("***@", text)
