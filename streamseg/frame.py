@@ -44,7 +44,7 @@ class Colour:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a frame came from: the file's name and the size (w, h) it had before padding, in its upright orientation."""
+    """Where a frame came from: the file's name and its size (w, h) before padding, turned upright."""
 
     name: str
     size_wh: tuple[int, int]
@@ -83,11 +83,13 @@ class Frame:
 
     @property
     def width(self) -> int:
-        return self.planes.shape[1]
+        """Columns of the luma, even."""
+        return int(self.planes.shape[1])
 
     @property
     def height(self) -> int:
-        return self.planes.shape[0] // 3 * 2
+        """Rows of the luma, even."""
+        return int(self.planes.shape[0]) // 3 * 2
 
     @property
     def seconds(self) -> float:
@@ -198,7 +200,9 @@ class Source(Protocol):
     """Where frames come from. One thread reads; `interrupt` may be called from any."""
 
     @property
-    def info(self) -> VideoInfo: ...
+    def info(self) -> VideoInfo:
+        """What is known before the first frame."""
+        ...
 
     @property
     def notices(self) -> Sequence[str]:
@@ -226,14 +230,18 @@ class Source(Protocol):
         """Unblock `read`, which then returns None or raises."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of everything. Called once, from the reading thread."""
+        ...
 
 
 class Sink(Protocol):
     """Where finished pictures go. Used from one thread; `close` is called exactly once, also after a failure."""
 
     @property
-    def notices(self) -> Sequence[str]: ...
+    def notices(self) -> Sequence[str]:
+        """One-line remarks for the user, gathered so far ("subtitles not copied: ...")."""
+        ...
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
         """Write one picture and the packets that travelled with it.

@@ -1,0 +1,205 @@
+"""Capture, process, write: one thread each, one more for every further sink."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from streamseg.engine.channel import Channel
+from streamseg.engine.metrics import Metrics
+from streamseg.errors import PipelineStuckError
+from streamseg.frame import Frame, Output, Packet, Sink, Source
+
+__all__ = ["Pipeline"]
+
+# A file waits for us and loses nothing; a live source does not wait, and only its newest frame is of use.
+_FILE_CAPACITY = 8
+_LIVE_CAPACITY = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    frame: Frame | None  # None: no further frame, only the packets that came after the last one
+    packets: Sequence[Packet]
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    output: Output | None
+    packets: Sequence[Packet]
+
+
+class Pipeline:
+    """Runs a source through `process` into the sinks, once.
+
+    The pipeline owns the source and the sinks from `start` on: each is closed in its own thread, however the run ends.
+    At the end of the source, and after `stop`, what is under way is drained and every sink finished. After a failure
+    nothing is finished; the first failure is kept and `wait` raises it.
+
+    Args:
+        source: read in the thread ``capture``.
+        process: called in the thread ``process``, one frame at a time, in order.
+        sinks: written in threads ``write-0``, ``write-1`` and so on, each behind a channel of its own.
+        metrics: receives the times of the stages ``capture``, ``process``, ``write-N`` and ``latency``, and the counts
+            ``frames in`` and ``frames out N``.
+        join_timeout_s: how long threads may take to end after a stop or a failure.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        process: Callable[[Frame], Output],
+        sinks: Sequence[Sink],
+        *,
+        metrics: Metrics | None = None,
+        join_timeout_s: float = 30.0,
+    ) -> None:
+        self.metrics = metrics or Metrics()
+        self._source = source
+        self._process = process
+        self._sinks = tuple(sinks)
+        self._join_timeout_s = join_timeout_s
+        live = source.info.live
+        capacity = _LIVE_CAPACITY if live else _FILE_CAPACITY
+        self._captured: Channel[_Captured] = Channel(capacity, "drop_oldest" if live else "block")
+        self._finished: list[Channel[_Finished]] = [
+            Channel(capacity, "drop_oldest" if live else "block") for _ in self._sinks
+        ]
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+        stages: list[tuple[str, tuple[Callable[[], None], ...]]] = [
+            ("capture", (self._capture, self._captured.close, source.close)),
+            ("process", (self._transform, *(channel.close for channel in self._finished), self._captured.abort)),
+        ]
+        for number, (sink, channel) in enumerate(zip(self._sinks, self._finished, strict=True)):
+            stages.append((f"write-{number}", (partial(self._write, number), channel.abort, sink.close)))
+        self._threads = [threading.Thread(target=self._run, args=steps, name=name) for name, steps in stages]
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            RuntimeError: it was started before; a pipeline runs once.
+        """
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ask the run to end: what is under way is finished and written. Any thread, any number of times."""
+        self._stopping.set()
+        self._source.interrupt()
+
+    def abort(self) -> None:
+        """Ask the run to end at once: what is under way is discarded and no sink is finished."""
+        self._fail(InterruptedError("aborted"))
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Frames discarded so far, by reason."""
+        reasons = {"processing slower than the source": self._captured.dropped}
+        for number, channel in enumerate(self._finished):
+            reasons[f"sink {number} slower than processing"] = channel.dropped
+        return {reason: count for reason, count in reasons.items() if count}
+
+    @property
+    def stopping(self) -> bool:
+        """Whether an end was asked for."""
+        return self._stopping.is_set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end; True when it came, False when `timeout_s` passed before.
+
+        Raises:
+            The first failure of any thread, with its traceback.
+            PipelineStuckError: a thread did not end in time after a stop or a failure.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        patience: float | None = None
+        while alive := [thread for thread in self._threads if thread.is_alive()]:
+            now = time.monotonic()
+            if self._stopping.is_set():
+                patience = now + self._join_timeout_s if patience is None else patience
+                if now >= patience:
+                    raise _stuck(alive) from self._failure
+            if deadline is not None and now >= deadline:
+                return False
+            # Short joins, so that the main thread sees signals and a stop asked for meanwhile.
+            alive[0].join(0.1 if deadline is None else min(0.1, deadline - now))
+        if self._failure is not None:
+            raise self._failure
+        return True
+
+    def _capture(self) -> None:
+        source, metrics = self._source, self.metrics
+        while not self._stopping.is_set():
+            with metrics.time("capture"):
+                frame = source.read()
+            packets = source.take_packets()
+            if frame is not None:
+                metrics.count("frames in")
+            if not self._captured.put(_Captured(frame, packets)) or frame is None:
+                break
+
+    def _transform(self) -> None:
+        metrics = self.metrics
+        for item in self._captured:
+            output = None
+            if item.frame is not None:
+                with metrics.time("process"):
+                    output = self._process(item.frame)
+            for channel in self._finished:
+                channel.put(_Finished(output, item.packets))
+
+    def _write(self, number: int) -> None:
+        sink, metrics = self._sinks[number], self.metrics
+        stage = f"write-{number}"
+        trailing: list[Packet] = []
+        for item in self._finished[number]:
+            if item.output is None:
+                trailing.extend(item.packets)
+                continue
+            with metrics.time(stage):
+                sink.write(item.output, item.packets)
+            metrics.add("latency", time.monotonic() - item.output.frame.captured_at)
+            metrics.count(f"frames out {number}")
+        # After a failure the channel ends too, but what was written is not the whole: it gets no final name.
+        if self._failure is None:
+            sink.finish(trailing)
+
+    def _run(self, stage: Callable[[], None], *cleanup: Callable[[], None]) -> None:
+        """Run a stage, then close its output, abort its input and close its resource, whatever happens.
+
+        A failure is stored before anything is closed: the next stage must not take the end for a good one.
+        """
+        for step in (stage, *cleanup):
+            try:
+                step()
+            except BaseException as failure:  # re-raised by wait(), in the caller
+                self._fail(failure)
+
+    def _fail(self, failure: BaseException) -> None:
+        with self._lock:
+            if self._failure is None:
+                self._failure = failure
+        self._stopping.set()
+        self._captured.abort()
+        for channel in self._finished:
+            channel.abort()
+        self._source.interrupt()
+
+
+def _stuck(threads: Sequence[threading.Thread]) -> PipelineStuckError:
+    frames = sys._current_frames()
+    stacks = []
+    for thread in threads:
+        stack = frames.get(thread.ident or 0)
+        lines = traceback.format_stack(stack) if stack else ["(no stack)\n"]
+        stacks.append(f"{thread.name}:\n{''.join(lines)}")
+    names = ", ".join(thread.name for thread in threads)
+    return PipelineStuckError(f"these threads did not stop: {names}\n" + "\n".join(stacks))

@@ -1,0 +1,41 @@
+"""Fixtures for every test: leaked threads and logged errors fail it, material is found by an environment variable."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("material") and not os.environ.get("STREAMSEG_MATERIAL"):
+            item.add_marker(pytest.mark.skip(reason="STREAMSEG_MATERIAL names no folder with real weights and clips"))
+
+
+@pytest.fixture
+def material() -> Path:
+    """The folder of real weights, clips and ground truth."""
+    return Path(os.environ["STREAMSEG_MATERIAL"])
+
+
+@pytest.fixture(autouse=True)
+def _no_leaked_threads() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    leaked = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    for thread in leaked:
+        thread.join(2.0)
+    alive = [thread.name for thread in leaked if thread.is_alive()]
+    assert not alive, f"threads still alive after the test: {alive}"
+
+
+@pytest.fixture(autouse=True)
+def _no_logged_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    errors = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    assert not errors, f"errors were logged: {[record.getMessage() for record in errors]}"

@@ -1,0 +1,218 @@
+"""The threads: every stage x {raises, blocks, ends} x {live, file}, and who is told what."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from streamseg.engine import Pipeline
+from streamseg.errors import PipelineStuckError, SinkWriteError, SourceLostError
+from streamseg.frame import Colour, Frame, Origin, Output, Packet, VideoInfo
+
+INFO = VideoInfo(4, 2, Fraction(30), False, Fraction(1, 30), Colour(), "stub", (4, 2))
+
+
+def frame(index: int) -> Frame:
+    return Frame(np.zeros((3, 4), np.uint8), index, Fraction(1, 30), index, 0.0, Colour(), Origin("stub", (4, 2)))
+
+
+class StubSource:
+    notices: Sequence[str] = ()
+    counts: Mapping[str, int] = {}
+
+    def __init__(self, frames: int, *, live: bool = False, then: str = "end") -> None:
+        self.info = replace(INFO, live=live)
+        self._frames = frames
+        self._then = then
+        self._index = 0
+        self.interrupted = threading.Event()
+        self.closed = 0
+        self._packets: list[Packet] = []
+
+    def read(self) -> Frame | None:
+        if self._index == self._frames:
+            if self._then == "raise":
+                raise SourceLostError("the cable was pulled")
+            if self._then == "block":
+                assert self.interrupted.wait(10), "nobody interrupted the source"
+            return None
+        self._index += 1
+        return frame(self._index - 1)
+
+    def take_packets(self) -> list[Packet]:
+        packets, self._packets = self._packets, []
+        return packets
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class StubSink:
+    notices: Sequence[str] = ()
+
+    def __init__(self, *, fail_at: int | None = None, hold: threading.Event | None = None) -> None:
+        self.indices: list[int] = []
+        self.finished = 0
+        self.closed = 0
+        self._fail_at = fail_at
+        self._hold = hold
+
+    def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
+        if self._hold is not None:
+            assert self._hold.wait(10)
+        if output.frame.index == self._fail_at:
+            raise SinkWriteError("the disk is full")
+        self.indices.append(output.frame.index)
+
+    def finish(self, packets: Sequence[Packet] = ()) -> None:
+        self.finished += 1
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def output(of: Frame) -> Output:
+    return Output(of)
+
+
+def test_a_file_loses_nothing_and_keeps_order() -> None:
+    source, sinks = StubSource(100), [StubSink(), StubSink()]
+    pipeline = Pipeline(source, output, sinks)
+    pipeline.start()
+    assert pipeline.wait(10)
+    for sink in sinks:
+        assert sink.indices == list(range(100))
+        assert (sink.finished, sink.closed) == (1, 1)
+    assert source.closed == 1
+    assert pipeline.metrics.get("frames in") == pipeline.metrics.get("frames out 1") == 100
+
+
+def test_a_live_source_drops_the_oldest_and_counts_it() -> None:
+    gate = threading.Event()
+    source, sink = StubSource(50, live=True), StubSink()
+
+    def slow(of: Frame) -> Output:
+        assert gate.wait(10)
+        return Output(of)
+
+    pipeline = Pipeline(source, slow, [sink])
+    pipeline.start()
+    while not source.closed:  # the source ran on although nothing was processed
+        pipeline.wait(0.01)
+    gate.set()
+    assert pipeline.wait(10)
+    assert len(sink.indices) <= 3
+    assert sink.indices == sorted(sink.indices)
+    assert sum(pipeline.drops.values()) == 50 - len(sink.indices)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_failing_source_is_raised_and_nothing_is_finished(live: bool) -> None:
+    source, sink = StubSource(3, live=live, then="raise"), StubSink()
+    pipeline = Pipeline(source, output, [sink])
+    pipeline.start()
+    with pytest.raises(SourceLostError, match="cable"):
+        pipeline.wait(10)
+    assert (sink.finished, sink.closed, source.closed) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("where", ["process", "sink"])
+def test_a_failure_downstream_frees_a_source_that_blocks_in_read(where: str, live: bool) -> None:
+    source = StubSource(1, live=live, then="block")
+    sink = StubSink(fail_at=0 if where == "sink" else None)
+
+    def process(of: Frame) -> Output:
+        if where == "process":
+            raise ZeroDivisionError
+        return Output(of)
+
+    pipeline = Pipeline(source, process, [sink])
+    pipeline.start()
+    with pytest.raises(ZeroDivisionError if where == "process" else SinkWriteError) as caught:
+        pipeline.wait(10)
+    assert caught.traceback[-1].name in ("process", "write"), "the traceback must lead to where it happened"
+    assert (sink.finished, sink.closed, source.closed) == (0, 1, 1)
+
+
+def test_a_failing_sink_frees_the_others_and_a_full_channel() -> None:
+    bad, good = StubSink(fail_at=2), StubSink()
+    pipeline = Pipeline(StubSource(1000), output, [bad, good])
+    pipeline.start()
+    with pytest.raises(SinkWriteError):
+        pipeline.wait(10)
+    assert (bad.closed, good.closed, bad.finished) == (1, 1, 0)
+
+
+def test_stop_finishes_what_is_under_way() -> None:
+    source, sink = StubSource(5, then="block"), StubSink()
+    pipeline = Pipeline(source, output, [sink])
+    pipeline.start()
+    while len(sink.indices) < 5:
+        assert not pipeline.wait(0.01)
+    pipeline.stop()
+    pipeline.stop()
+    assert pipeline.wait(10)
+    assert (sink.indices, sink.finished) == (list(range(5)), 1)
+
+
+def test_abort_finishes_nothing() -> None:
+    source, sink = StubSource(1, then="block"), StubSink()
+    pipeline = Pipeline(source, output, [sink])
+    pipeline.start()
+    pipeline.abort()
+    with pytest.raises(InterruptedError):
+        pipeline.wait(10)
+    assert sink.finished == 0
+
+
+def test_a_stuck_thread_is_named_with_its_stack() -> None:
+    hold = threading.Event()
+    pipeline = Pipeline(StubSource(1), output, [StubSink(hold=hold)], join_timeout_s=0.2)
+    pipeline.start()
+    pipeline.stop()
+    with pytest.raises(PipelineStuckError, match=r"write-0(.|\n)*in write"):
+        pipeline.wait(10)
+    hold.set()
+    pipeline.wait(10)
+
+
+def test_a_pipeline_runs_once() -> None:
+    pipeline = Pipeline(StubSource(1), output, [StubSink()])
+    pipeline.start()
+    pipeline.wait(10)
+    with pytest.raises(RuntimeError):
+        pipeline.start()
+
+
+def test_packets_reach_every_sink_with_their_frame_and_the_last_ones_at_the_end() -> None:
+    class Muxed(StubSource):
+        def read(self) -> Frame | None:
+            self._packets.append(f"before {self._index}")  # type: ignore[arg-type]
+            return super().read()
+
+    class Muxer(StubSink):
+        def __init__(self) -> None:
+            super().__init__()
+            self.packets: list[object] = []
+
+        def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
+            self.packets.extend(packets)
+
+        def finish(self, packets: Sequence[Packet] = ()) -> None:
+            self.packets.append(("trailing", list(packets)))
+
+    sinks = [Muxer(), Muxer()]
+    pipeline = Pipeline(Muxed(2), output, sinks)
+    pipeline.start()
+    assert pipeline.wait(10)
+    for sink in sinks:
+        assert sink.packets == ["before 0", "before 1", ("trailing", ["before 2"])]
