@@ -1,0 +1,55 @@
+"""Blur the background without smearing the subject into it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from streamseg.frame import Plane
+from streamseg.pixels.planes import shrink, split
+
+__all__ = ["blur_background"]
+
+# sigma at strength 1, as a share of the picture's height: a room is then colours without shapes.
+_SIGMA_SHARE = 0.06
+
+
+def blur_background(planes: Plane, alpha: Plane, strength: float, out: Plane) -> Plane:
+    """Blur what is not the subject: G(I * (1 - alpha)) / G(1 - alpha), so that no halo of the subject spills out.
+
+    Worked out at a quarter of the size or less; the result is smooth, so nothing is lost.
+
+    Args:
+        planes: (H * 3 / 2, W) uint8 I420.
+        alpha: (H, W) uint8 opacity of the subject.
+        strength: in [0, 1]; the Gaussian's sigma is 6 % of the height at 1.
+        out: (H * 3 / 2, W) uint8 to write into.
+
+    Returns:
+        `out`: the background, also where the subject hides it.
+    """
+    height, width = alpha.shape
+    sigma = max(strength, 0.02) * _SIGMA_SHARE * height
+    # A grid cell may be as wide as sigma before the interpolation shows.
+    factor = 2
+    while factor * 2 <= min(sigma, 8):
+        factor *= 2
+    y, u, v = split(planes)
+    room = cv2.bitwise_not(shrink(alpha, factor))
+    # The smallest weight is not 0: where only the subject is near, its own colours are better than a division by zero.
+    weight = room.astype(np.float32) * np.float32(1 / 255) + np.float32(1e-3)
+    small = [shrink(y, factor), shrink(u, factor // 2), shrink(v, factor // 2)]
+    weighted = cv2.merge([*(plane * weight for plane in small), weight])
+    sigma_small = sigma / factor
+    # Three means of equal width are within 3 % of a Gaussian and cost the same at any width.
+    side = max(1, round((4 * sigma_small**2 + 1) ** 0.5)) | 1
+    for _ in range(3):
+        weighted = cv2.blur(weighted, (side, side), borderType=cv2.BORDER_REFLECT_101)
+    total = weighted[..., 3]
+    shapes = ((width, height), (width // 2, height // 2), (width // 2, height // 2))
+    for channel, (plane, size_wh) in enumerate(zip(split(out), shapes, strict=True)):
+        mean = cv2.divide(weighted[..., channel], total, dtype=cv2.CV_8U)
+        scale = factor if channel == 0 else factor // 2
+        whole = cv2.resize(mean, (mean.shape[1] * scale, mean.shape[0] * scale), interpolation=cv2.INTER_LINEAR)
+        plane[:] = whole[: size_wh[1], : size_wh[0]]
+    return out

@@ -1,0 +1,202 @@
+"""Pixel functions against slow, independent references and hand-drawn cases."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from streamseg.frame import Colour, Plane
+from streamseg.pixels.blend import light_wrap, over
+from streamseg.pixels.blur import blur_background
+from streamseg.pixels.guided import edge_curve, fit_grid, guided_upsample, plain_upsample
+from streamseg.pixels.planes import empty, halve, rgb_to_planes, shrink, split, yuv_colour
+
+
+def noise(seed: int, width: int, height: int) -> Plane:
+    return np.random.default_rng(seed).integers(0, 256, (height // 2 * 3, width), np.uint8)
+
+
+@pytest.mark.parametrize("matrix", [1, 6, 9])
+@pytest.mark.parametrize("full_range", [False, True])
+def test_primary_colours_follow_h273(matrix: int, full_range: bool) -> None:
+    """E'Y = KR R + KG G + KB B, E'PB = (B - Y) / (2 (1 - KB)), quantised by equations 8-... of H.273."""
+    kr, kb = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}[matrix]
+    for rgb in [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (12, 200, 99)]:
+        r, g, b = (value / 255 for value in rgb)
+        y = kr * r + (1 - kr - kb) * g + kb * b
+        pb, pr = (b - y) / (2 * (1 - kb)), (r - y) / (2 * (1 - kr))
+        if full_range:
+            expected = (255 * y, 255 * pb + 128, 255 * pr + 128)
+        else:
+            expected = (219 * y + 16, 224 * pb + 128, 224 * pr + 128)
+        assert yuv_colour(rgb, Colour(full_range, matrix), 720) == pytest.approx(np.clip(expected, 0, 255), abs=0.51)
+
+
+def test_an_unspecified_matrix_goes_by_the_height() -> None:
+    red = (255, 0, 0)
+    assert yuv_colour(red, Colour(), 576) == yuv_colour(red, Colour(matrix=6), 576)
+    assert yuv_colour(red, Colour(), 720) == yuv_colour(red, Colour(matrix=1), 720)
+
+
+def test_rgb_to_planes_agrees_with_opencv_for_bt601() -> None:
+    rgb = cv2.resize(np.random.default_rng(3).integers(0, 256, (6, 8, 3), np.uint8), (64, 48))
+    ours, theirs = rgb_to_planes(rgb, Colour(matrix=6)), cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420)
+    assert np.abs(split(ours)[0].astype(int) - split(theirs)[0]).max() <= 1
+    # OpenCV takes one of the four pixels' chroma where we take the mean: near on a smooth picture.
+    assert np.abs(split(ours)[1].astype(int) - split(theirs)[1]).mean() < 4
+
+
+def test_planes_have_even_sides() -> None:
+    with pytest.raises(ValueError, match="even sides, not 5x4"):
+        empty(5, 4)
+
+
+def test_halve_is_the_mean_of_two_by_two() -> None:
+    plane = np.array([[0, 4, 9], [8, 12, 9], [1, 1, 1]], np.uint8)
+    assert halve(plane).tolist() == [[6]]
+
+
+@pytest.mark.parametrize("size_wh", [(64, 32), (66, 34), (70, 62)])
+def test_shrink_covers_the_whole_plane(size_wh: tuple[int, int]) -> None:
+    width, height = size_wh
+    plane = np.full((height, width), 77, np.uint8)
+    assert shrink(plane, 8).shape == (-(-height // 8), -(-width // 8))
+    assert (shrink(plane, 8) == 77).all()
+
+
+def test_fit_grid_keeps_positions() -> None:
+    """A ramp in picture coordinates stays one, whatever the two grids are."""
+    width, height = 854, 480
+    columns = (np.arange(200) + 0.5) * width / 200
+    matte = np.repeat(columns[None].astype(np.float32) / width, 90, axis=0)
+    grid = fit_grid(matte, (width, height), 4, (120, 214))
+    expected = (np.arange(214) + 0.5) * 4 / width
+    assert np.abs(grid[60, 2:-2] - expected[2:-2]).max() < 2e-3
+
+
+def reference_guided(matte: NDArray[np.float32], luma: Plane, radius: int, epsilon: float) -> NDArray[np.float64]:
+    """The guided filter's definition with scipy, coefficients at the matte's scale, upsampled by spline order 1."""
+    factor = luma.shape[0] // matte.shape[0]
+    guide = luma.reshape(matte.shape[0], factor, matte.shape[1], factor).mean((1, 3)) / 255
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return ndimage.uniform_filter(values, 2 * radius + 1, mode="mirror")
+
+    cov = mean(guide * matte) - mean(guide) * mean(matte)
+    slope = cov / (mean(guide**2) - mean(guide) ** 2 + epsilon)
+    offset = mean(matte) - slope * mean(guide)
+    rows = (np.arange(luma.shape[0]) + 0.5) / factor - 0.5
+    columns = (np.arange(luma.shape[1]) + 0.5) / factor - 0.5
+    at = np.meshgrid(rows, columns, indexing="ij")
+    fine = [ndimage.map_coordinates(mean(values), at, order=1, mode="nearest") for values in (slope, offset)]
+    return np.clip(255 * (fine[0] * luma / 255 + fine[1]), 0, 255)
+
+
+def test_guided_upsample_is_the_guided_filter() -> None:
+    luma = cv2.GaussianBlur(noise(1, 512, 480)[:480], (0, 0), 6)
+    luma = cv2.normalize(luma, None, 0, 255, cv2.NORM_MINMAX)
+    matte = (cv2.GaussianBlur(noise(2, 128, 120)[:120], (0, 0), 9).astype(np.float32) - 110) / 30
+    matte = np.clip(matte, 0, 1)
+    ours = guided_upsample(matte, luma, radius=3 * 4 / 480, epsilon=1e-3)
+    expected = reference_guided(matte, luma, 3, 1e-3)
+    assert 0.2 < matte.mean() < 0.8, "the case must have both sides"
+    # Halving twice rounds the guide to 8 bits twice.
+    assert np.abs(ours - expected).max() <= 4
+    assert np.abs(ours - expected).mean() < 0.6
+
+
+@pytest.mark.parametrize("size_wh", [(640, 360), (854, 480), (638, 478), (1922, 1082), (64, 48)])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_flat_matte_stays_flat_at_any_size(size_wh: tuple[int, int], value: float) -> None:
+    luma = noise(4, *size_wh)[: size_wh[1]]
+    matte = np.full((90, 160), value, np.float32)
+    assert (guided_upsample(matte, luma) == round(255 * value)).all()
+    assert (plain_upsample(matte, size_wh) == round(255 * value)).all()
+
+
+def test_the_guide_moves_an_imprecise_edge_onto_the_pictures() -> None:
+    luma = np.full((480, 640), 40, np.uint8)
+    luma[:, 323:] = 210
+    truth = luma > 100
+    matte = np.zeros((60, 80), np.float32)
+    matte[:, 41:] = 1  # five pixels too far right, and only to the next eight
+    guided = guided_upsample(matte, luma, radius=0.03, curve=edge_curve()) > 127
+    plain = plain_upsample(matte, (640, 480), curve=edge_curve()) > 127
+    assert (guided != truth).sum() < 0.3 * (plain != truth).sum()
+
+
+def test_edge_curve_is_monotone_and_reaches_both_ends() -> None:
+    for threshold, feather in [(0.5, 0.5), (0.5, 0.0), (0.3, 0.2), (0.7, 1.0)]:
+        curve = edge_curve(threshold, feather).astype(int)
+        assert (np.diff(curve) >= 0).all()
+    assert edge_curve(0.5, 0.9)[[0, 255]].tolist() == [0, 255]
+    assert set(edge_curve(0.5, 0.0).tolist()) == {0, 255}
+
+
+def test_over_is_the_straight_alpha_formula() -> None:
+    fore, back = noise(5, 130, 98), noise(6, 130, 98)
+    alpha = noise(7, 130, 98)[:98]
+    out = over(fore, back, alpha, np.empty_like(fore))
+    share = alpha / 255
+    assert np.abs(split(out)[0] - (share * split(fore)[0] + (1 - share) * split(back)[0])).max() <= 1
+    share = alpha.reshape(49, 2, 65, 2).mean((1, 3)) / 255
+    for plane in (1, 2):
+        assert np.abs(split(out)[plane] - (share * split(fore)[plane] + (1 - share) * split(back)[plane])).max() <= 1.5
+
+
+def test_over_keeps_clear_and_opaque_pixels_to_the_bit() -> None:
+    fore, back = noise(8, 64, 48), noise(9, 64, 48)
+    assert (over(fore, back, np.full((48, 64), 255, np.uint8), np.empty_like(fore)) == fore).all()
+    assert (over(fore, back, np.zeros((48, 64), np.uint8), np.empty_like(fore)) == back).all()
+
+
+def test_over_refuses_other_shapes() -> None:
+    with pytest.raises(ValueError, match="shapes differ"):
+        over(noise(1, 8, 8), noise(1, 8, 8), np.zeros((8, 6), np.uint8), noise(1, 8, 8))
+
+
+def test_blur_has_no_halo_of_the_subject() -> None:
+    planes = rgb_to_planes(np.full((360, 640, 3), (40, 90, 60), np.uint8), Colour())
+    alpha = np.zeros((360, 640), np.uint8)
+    alpha[80:280, 200:440] = 255
+    room = split(planes)[0][0, 0]
+    split(planes)[0][80:280, 200:440] = 235
+    out = blur_background(planes, alpha, 0.5, np.empty_like(planes))
+    assert np.abs(split(out)[0][alpha == 0].astype(int) - int(room)).max() <= 2
+    plain = cv2.GaussianBlur(split(planes)[0], (0, 0), 11)
+    assert np.abs(plain[alpha == 0].astype(int) - int(room)).max() > 40, "a plain blur has the halo"
+
+
+def test_blur_is_near_a_gaussian_where_there_is_no_subject() -> None:
+    planes = noise(10, 640, 360)
+    planes = np.ascontiguousarray(cv2.GaussianBlur(planes, (0, 0), 5))
+    alpha = np.zeros((360, 640), np.uint8)
+    out = blur_background(planes, alpha, 0.5, np.empty_like(planes))
+    expected = cv2.GaussianBlur(split(planes)[0], (0, 0), 0.5 * 0.06 * 360)
+    inner = (slice(60, 300), slice(60, 580))
+    assert np.abs(split(out)[0][inner].astype(int) - expected[inner]).mean() < 1.5
+
+
+@pytest.mark.parametrize("size_wh", [(642, 362), (1282, 722), (66, 50)])
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_blur_fills_any_size(size_wh: tuple[int, int], strength: float) -> None:
+    planes = np.full((size_wh[1] // 2 * 3, size_wh[0]), 99, np.uint8)
+    out = np.zeros_like(planes)
+    blur_background(planes, np.zeros(size_wh[::-1], np.uint8), strength, out)
+    assert np.abs(out.astype(int) - 99).max() <= 1
+
+
+def test_light_wrap_brightens_the_rim_only() -> None:
+    picture, back = np.full((72, 64), 60, np.uint8), np.full((72, 64), 200, np.uint8)
+    alpha = np.zeros((48, 64), np.uint8)
+    alpha[:, 32:] = 255
+    alpha[:, 30:32] = 200
+    before = picture.copy()
+    light_wrap(picture, back, alpha, 0.3)
+    y = split(picture)[0]
+    assert (y[:, 32:] == 60).all()
+    assert (y[:, 30:32] > 60).all()
+    assert before[0, 0] == 60
