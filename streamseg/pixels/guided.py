@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,8 @@ from streamseg.frame import Plane
 from streamseg.pixels.planes import shrink
 
 __all__ = ["coefficient_factor", "edge_curve", "fit_grid", "guided_upsample", "plain_upsample"]
+
+_Floats = NDArray[np.floating[Any]]  # float32; numpy's stubs widen what arithmetic gives
 
 # Rows of a strip, at full scale: the strip's float arrays then stay in the second-level cache.
 _STRIP_ROWS = 64
@@ -95,13 +99,11 @@ def fit_grid(
     return cv2.warpAffine(matte, to_matte, shape_hw[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _coefficients(
-    guide: NDArray[np.float32], target: NDArray[np.float32], radius: int, epsilon: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _coefficients(guide: _Floats, target: _Floats, radius: int, epsilon: float) -> tuple[_Floats, _Floats]:
     """Slope a and offset b of target = a * guide + b, fitted in every window and averaged over those that overlap."""
     window = (2 * radius + 1, 2 * radius + 1)
 
-    def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mean(values: _Floats) -> _Floats:
         return cv2.blur(values, window, borderType=cv2.BORDER_REFLECT_101)
 
     mean_guide, mean_target = mean(guide), mean(target)
@@ -112,8 +114,8 @@ def _coefficients(
 
 
 def _apply(
-    slope: NDArray[np.float32],
-    offset: NDArray[np.float32],
+    slope: _Floats,
+    offset: _Floats,
     luma: Plane,
     factor: int,
     curve: Plane | None,
@@ -160,8 +162,8 @@ def _runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return runs
 
 
-def _enlarge(grid: NDArray[np.float32], cells: tuple[int, int, int, int], factor: int) -> NDArray[np.float32]:
-    """The cells (top, bottom, left, right) of `grid`, `factor` times larger, as a resize of the whole would give them."""
+def _enlarge(grid: _Floats, cells: tuple[int, int, int, int], factor: int) -> _Floats:
+    """The cells (top, bottom, left, right) of `grid`, `factor` times larger, as if the whole were resized."""
     top, bottom, left, right = cells
     above, below = max(top - 1, 0), min(bottom + 1, grid.shape[0])
     before, after = max(left - 1, 0), min(right + 1, grid.shape[1])

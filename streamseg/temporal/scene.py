@@ -1,0 +1,45 @@
+"""Tell a cut to another shot from motion within one."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamseg.frame import Plane
+
+__all__ = ["SceneCut"]
+
+_THUMBNAIL_WH = (32, 18)
+_HALF_LIFE_S = 0.5
+
+
+class SceneCut:
+    """Compares thumbnails of the luma; a cut changes most of them at once, by more than the shot's own motion does.
+
+    Args:
+        threshold: mean absolute change of the thumbnail, in luma levels (0..255), that a cut at least makes.
+        ratio: by how much the change exceeds the recent average change.
+    """
+
+    def __init__(self, threshold: float = 22.0, ratio: float = 4.0) -> None:
+        self._threshold = threshold
+        self._ratio = ratio
+        self._thumbnail: NDArray[np.float32] | None = None
+        self._usual = 0.0
+
+    def __call__(self, luma: Plane, dt_s: float) -> bool:
+        """Whether `luma`, (H, W) uint8, begins a new shot. The first picture does."""
+        # Nine samples a cell are enough for a mean over the whole; an area resize would read every pixel.
+        fine = cv2.resize(luma, (_THUMBNAIL_WH[0] * 3, _THUMBNAIL_WH[1] * 3), interpolation=cv2.INTER_LINEAR)
+        thumbnail = cv2.resize(fine, _THUMBNAIL_WH, interpolation=cv2.INTER_AREA).astype(np.float32)
+        previous, self._thumbnail = self._thumbnail, thumbnail
+        if previous is None:
+            return True
+        change = float(np.abs(thumbnail - previous).mean())
+        if change > self._threshold and change > self._ratio * self._usual:
+            self._usual = 0.0
+            return True
+        past = 0.5 ** (max(dt_s, 0.0) / _HALF_LIFE_S)
+        self._usual = past * self._usual + (1 - past) * change
+        return False
