@@ -1,0 +1,146 @@
+"""A frame's planes as the RGB float input of a network, and the way back from its coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamseg.frame import Colour, Frame, Plane
+from streamseg.pixels.planes import halve, yuv_from_rgb_matrix
+
+__all__ = ["ModelInput", "Placement", "best_rectangle", "rgb_from_yuv_matrix"]
+
+# The grey that YOLO networks are trained with.
+_PAD = 114 / 255
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How a frame lies in a network's input.
+
+    Attributes:
+        frame_wh: of the frame, px.
+        input_wh: of the network's input, px.
+        left, top, width, height: the part of the input that the whole frame covers, px.
+    """
+
+    frame_wh: tuple[int, int]
+    input_wh: tuple[int, int]
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @classmethod
+    def letterbox(cls, frame_wh: tuple[int, int], input_wh: tuple[int, int]) -> Placement:
+        """Keep the aspect and centre; an odd pixel of padding goes to the right and the bottom, as ultralytics does.
+
+        >>> Placement.letterbox((1280, 720), (640, 640)).top
+        140
+        """
+        scale = min(input_wh[0] / frame_wh[0], input_wh[1] / frame_wh[1])
+        width, height = (max(1, round(side * scale)) for side in frame_wh)
+        return cls(frame_wh, input_wh, (input_wh[0] - width) // 2, (input_wh[1] - height) // 2, width, height)
+
+    @classmethod
+    def stretch(cls, frame_wh: tuple[int, int], input_wh: tuple[int, int]) -> Placement:
+        """Fill the input and let the aspect go."""
+        return cls(frame_wh, input_wh, 0, 0, *input_wh)
+
+    def to_frame(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, 4) xyxy boxes in input px as new ones in frame px, clipped to the frame."""
+        sides = np.array(self.frame_wh * 2, np.float32)
+        offset = np.array((self.left, self.top) * 2, np.float32)
+        scale = sides / np.array((self.width, self.height) * 2, np.float32)
+        return np.clip((boxes - offset) * scale, 0, sides)
+
+
+def best_rectangle(frame_wh: tuple[int, int], *, long_side: int = 640, stride: int = 32) -> tuple[int, int]:
+    """The smallest input (w, h) of multiples of `stride` that holds the frame with its longer side at `long_side`.
+
+    >>> best_rectangle((1280, 720))
+    (640, 384)
+    """
+    scale = long_side / max(frame_wh)
+    width, height = (max(stride, -(-round(side * scale) // stride) * stride) for side in frame_wh)
+    return width, height
+
+
+def rgb_from_yuv_matrix(colour: Colour, height: int) -> NDArray[np.float32]:
+    """The (3, 4) affine map from Y, U, V in 0..255 to R, G, B in 0..255; `height` is the frame's."""
+    forward = yuv_from_rgb_matrix(colour, height).astype(np.float64)
+    inverse = np.linalg.inv(forward[:, :3])
+    return np.column_stack([inverse, -inverse @ forward[:, 3]]).astype(np.float32)
+
+
+class ModelInput:
+    """Writes frames of one size into a network's input; the buffers are made once.
+
+    The planes are scaled first and turned into RGB at the network's scale, so no full-size RGB picture exists.
+
+    Args:
+        placement: where frames go.
+        channels_last: (1, h, w, 3) instead of (1, 3, h, w).
+        dtype: of the input, float32 or float16; values are in [0, 1].
+        smooth: average when scaling down by two and more, instead of taking the four nearest pixels as YOLO networks
+            were trained and measured with.
+    """
+
+    def __init__(
+        self,
+        placement: Placement,
+        *,
+        channels_last: bool = False,
+        dtype: type[np.floating] = np.float32,
+        smooth: bool = False,
+    ) -> None:
+        self.placement = placement
+        self._smooth = smooth
+        size = (placement.height, placement.width)
+        columns, rows = placement.input_wh
+        shape = (1, rows, columns, 3) if channels_last else (1, 3, rows, columns)
+        self.blob = np.full(shape, _PAD, dtype)
+        inner = (
+            slice(placement.top, placement.top + placement.height),
+            slice(placement.left, placement.left + placement.width),
+        )
+        self._inner = self.blob[0][inner] if channels_last else self.blob[0][:, *inner]
+        self._yuv = [np.empty(size, np.uint8) for _ in range(3)]
+        self._merged = np.empty((*size, 3), np.uint8)
+        self._rgb = np.empty((*size, 3), np.uint8)
+        self._channels_last = channels_last
+        self._split = np.empty((3, *size), np.uint8)
+        self._key: tuple[Colour, int] | None = None
+        self._matrix = np.empty((3, 4), np.float32)
+
+    def __call__(self, frame: Frame) -> NDArray[np.floating]:
+        """The input blob holding `frame`; the next call overwrites it.
+
+        Raises:
+            ValueError: the frame has another size than the placement.
+        """
+        if (frame.width, frame.height) != self.placement.frame_wh:
+            raise ValueError(f"frame is {frame.width}x{frame.height}, not {self.placement.frame_wh}")
+        if self._key != (frame.colour, frame.height):
+            self._matrix = rgb_from_yuv_matrix(frame.colour, frame.height)
+            self._key = (frame.colour, frame.height)
+        for plane, small in zip((frame.y, frame.u, frame.v), self._yuv, strict=True):
+            self._scale(plane, small)
+        cv2.merge(self._yuv, self._merged)
+        cv2.transform(self._merged, self._matrix, self._rgb)
+        if self._channels_last:
+            np.copyto(self._inner, self._rgb)
+        else:
+            cv2.split(self._rgb, list(self._split))
+            np.copyto(self._inner, self._split)
+        self._inner *= self.blob.dtype.type(1 / 255)
+        return self.blob
+
+    def _scale(self, plane: Plane, small: Plane) -> None:
+        height, width = small.shape
+        while self._smooth and plane.shape[0] >= 2 * height and plane.shape[1] >= 2 * width:
+            plane = halve(plane)
+        cv2.resize(plane, (width, height), small, interpolation=cv2.INTER_LINEAR)

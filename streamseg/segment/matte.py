@@ -1,0 +1,73 @@
+"""Networks that answer with one opacity a pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from streamseg.errors import InferenceError, ModelLoadError
+from streamseg.frame import Frame
+from streamseg.pixels.letterbox import ModelInput, Placement
+from streamseg.pixels.masks import sigmoid
+from streamseg.segment.inspect import GraphFacts
+from streamseg.segment.ort import Session
+from streamseg.segment.result import Matte
+
+__all__ = ["MatteSegmenter"]
+
+
+class MatteSegmenter:
+    """Segments frames with a single-channel matte network; one frame at a time, from one thread."""
+
+    class_names: tuple[str, ...] = ("person",)
+
+    def __init__(self, session: Session, facts: GraphFacts, *, size_wh: tuple[int, int] | None = None) -> None:
+        """Args are those of `load_segmenter`.
+
+        Raises:
+            ModelLoadError: the graph takes no RGB picture, or leaves its size open and `size_wh` is None.
+        """
+        if facts.channels != 3:
+            raise ModelLoadError(f"{facts.path.name} takes no RGB picture; {facts.describe_inputs()}")
+        height, width = facts.input_hw
+        size = size_wh or ((width, height) if width and height else None)
+        if size is None:
+            raise ModelLoadError(f"{facts.path.name} leaves its input size open; give one; {facts.describe_inputs()}")
+        assert facts.image is not None
+        self._session = session
+        self._facts = facts
+        self._size_wh = size
+        self._image = facts.image.name
+        self._dtype: type[np.floating] = np.float16 if facts.image.dtype == "float16" else np.float32
+        self._input: ModelInput | None = None
+        self._logits = False
+
+    def __call__(self, frame: Frame) -> Matte:
+        """Segment one frame.
+
+        Raises:
+            InferenceError: the network failed.
+        """
+        frame_wh = (frame.width, frame.height)
+        if self._input is None or self._input.placement.frame_wh != frame_wh:
+            self._input = ModelInput(
+                Placement.stretch(frame_wh, self._size_wh),
+                channels_last=self._facts.layout == "nhwc",
+                dtype=self._dtype,
+                smooth=True,
+            )
+        (output,) = self._session.run([self._facts.outputs[0].name], {self._image: self._input(frame)})
+        alpha = output[0].astype(np.float32, copy=False)
+        if 1 not in (alpha.shape[0], alpha.shape[-1]):
+            raise InferenceError(f"{self._facts.path.name} gave {output.shape}, not one opacity a pixel")
+        alpha = alpha[..., 0] if alpha.shape[-1] == 1 else alpha[0]
+        if self._logits:
+            alpha = sigmoid(np.ascontiguousarray(alpha))
+        return Matte(np.clip(alpha, 0, 1), frame_wh)
+
+    def describe(self) -> dict[str, Any]:
+        """What runs, for reports; `load_segmenter` adds the file and the session."""
+        width, height = self._size_wh
+        shape = [1, 3, height, width] if self._facts.layout == "nchw" else [1, height, width, 3]
+        return {"family": self._facts.family, "input_shape": shape}

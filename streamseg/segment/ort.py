@@ -1,0 +1,206 @@
+"""ONNX Runtime: sessions, the ladder of execution providers, thread counts."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamseg.errors import InferenceError, ModelLoadError
+
+__all__ = ["PROVIDERS", "Session", "probe_providers", "runtime_version", "usable_cores"]
+
+log = logging.getLogger(__name__)
+
+# What users type: ONNX Runtime's name, and what makes it available.
+PROVIDERS = {
+    "cpu": ("CPUExecutionProvider", 'pip install "streamseg[cpu]"'),
+    "cuda": ("CUDAExecutionProvider", 'pip install "streamseg[gpu]", with CUDA 12 or 13 and cuDNN 9'),
+    "tensorrt": ("TensorrtExecutionProvider", 'pip install "streamseg[gpu]" tensorrt, with CUDA 12 or 13'),
+    "openvino": ("OpenVINOExecutionProvider", "pip install onnxruntime-openvino in place of onnxruntime"),
+    "directml": ("DmlExecutionProvider", "pip install onnxruntime-directml in place of onnxruntime"),
+    "coreml": ("CoreMLExecutionProvider", "pip install onnxruntime on macOS"),
+}
+# TensorRT builds an engine for minutes before the first frame, so it is taken only on request.
+_AUTO = ("cuda", "cpu")
+
+
+class Session:
+    """A network that is loaded and runs.
+
+    Attributes:
+        provider: short name of the execution provider that really runs, a key of `PROVIDERS`.
+        threads: within an operator, on the CPU.
+        cpu_nodes: another provider runs, and part of the graph stays on the CPU.
+    """
+
+    def __init__(self, path: Path, *, provider: str = "auto", threads: int | None = None) -> None:
+        """Load `path`.
+
+        Args:
+            path: an ONNX file.
+            provider: "auto" or a key of `PROVIDERS`. On "auto" a provider that cannot run is passed over.
+            threads: on the CPU; None takes the cores that this process may use.
+
+        Raises:
+            ModelLoadError: ONNX Runtime is missing, the provider cannot run, or the file cannot be loaded.
+        """
+        self._path = path
+        self.threads = usable_cores() if threads is None else max(1, threads)
+        self._session, self.provider, self.cpu_nodes = _build(path, provider, self.threads)
+        self._inputs = [value.name for value in self._session.get_inputs()]
+
+    def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The named outputs for the named inputs.
+
+        Raises:
+            InferenceError: the network failed.
+        """
+        try:
+            return list(self._session.run(outputs, feeds))
+        except Exception as error:  # ONNX Runtime's classes share no root but Exception
+            raise InferenceError(f"{self._path.name} failed on a frame: {_one_line(error)}") from error
+
+
+def runtime_version() -> str:
+    """Version of ONNX Runtime.
+
+    Raises:
+        ModelLoadError: it is missing.
+    """
+    return str(_onnxruntime().__version__)
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may use: one thread more than that makes inference three times slower."""
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # not on macOS or Windows
+        return max(1, (os.cpu_count() or 2) // (2 if os.name == "nt" else 1))
+    cores = set()
+    for cpu in allowed:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            cores.add(siblings.read_text())
+        except OSError:
+            cores.add(str(cpu))
+    return max(1, min(len(cores), _cpu_quota()))
+
+
+def _cpu_quota() -> int:
+    """Whole cores that a container may use (control groups, version 2)."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # none, or "max"
+        return 1 << 16
+
+
+def probe_providers() -> list[tuple[str, bool, str]]:
+    """Build and run a tiny session on every provider: (short name, whether it runs, why not).
+
+    Raises:
+        ModelLoadError: ONNX Runtime is missing.
+    """
+    runtime = _onnxruntime()
+    found = []
+    for name, (full, remedy) in PROVIDERS.items():
+        if full not in runtime.get_available_providers():
+            found.append((name, False, f"not in this build of onnxruntime; {remedy}"))
+            continue
+        try:
+            session, _, _ = _build(_tiny_model(), name, 1)
+            session.run(None, {"x": np.zeros((1, 3, 8, 8), np.float32)})
+        except Exception as error:
+            found.append((name, False, _one_line(error)))
+        else:
+            found.append((name, True, ""))
+    return found
+
+
+def _build(model: Path | bytes, provider: str, threads: int) -> tuple[Any, str, bool]:
+    runtime = _onnxruntime()
+    if provider != "auto" and provider not in PROVIDERS:
+        raise ModelLoadError(f"no such execution provider: {provider!r}; there are auto, {', '.join(PROVIDERS)}")
+    available = runtime.get_available_providers()
+    names = [name for name in _AUTO if PROVIDERS[name][0] in available] if provider == "auto" else [provider]
+    for name in names:
+        full, remedy = PROVIDERS[name]
+        if full not in available:
+            raise ModelLoadError(f"execution provider {name!r} is not in this build of onnxruntime; {remedy}")
+        if name in ("cuda", "tensorrt") and hasattr(runtime, "preload_dlls"):
+            runtime.preload_dlls()
+        try:
+            session = _session(runtime, model, full, threads, alone=name != "cpu")
+            return session, name, False
+        except Exception as error:
+            # A whole graph seldom fits an accelerator; what is left over may stay on the CPU, but is reported.
+            if name != "cpu":
+                try:
+                    session = _session(runtime, model, full, threads, alone=False)
+                except Exception as again:
+                    error = again
+                else:
+                    if session.get_providers()[0] == full:
+                        return session, name, True
+                if provider == "auto":
+                    log.info("provider cannot run", extra={"provider": name, "why": _one_line(error)})
+                    continue
+                raise ModelLoadError(f"execution provider {name!r} cannot run: {_one_line(error)}; {remedy}") from error
+            what = model.name if isinstance(model, Path) else "model"
+            raise ModelLoadError(f"cannot load {what}: {_one_line(error)}") from error
+    raise ModelLoadError('this build of onnxruntime has no CPU provider; pip install "streamseg[cpu]"')
+
+
+def _session(runtime: ModuleType, model: Path | bytes, provider: str, threads: int, *, alone: bool) -> Any:
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if alone:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    providers = [provider] if alone or provider == PROVIDERS["cpu"][0] else [provider, PROVIDERS["cpu"][0]]
+    source = str(model) if isinstance(model, Path) else model
+    # Without enable_fallback=0 the runtime prints a banner and goes on with the CPU.
+    session = runtime.InferenceSession(source, options, providers=providers, enable_fallback=0)
+    if session.get_providers()[0] != provider:
+        raise RuntimeError(f"onnxruntime fell back to {session.get_providers()[0]}")
+    return session
+
+
+def _onnxruntime() -> ModuleType:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelLoadError(
+            f'onnxruntime cannot be imported ({_one_line(error)}); run: pip install "streamseg[cpu]"'
+        ) from error
+    return onnxruntime  # type: ignore[no-any-return]
+
+
+def _tiny_model() -> bytes:
+    from onnx import TensorProto, helper
+
+    shape = [1, 3, 8, 8]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])],
+        "probe",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 8, 8])],
+        [helper.make_tensor("w", TensorProto.FLOAT, [4, 3, 1, 1], [0.1] * 12)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."

@@ -1,0 +1,121 @@
+"""What a network says about one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamseg.pixels.letterbox import Placement
+from streamseg.pixels.masks import box_mask, fit_frame, union_probability
+
+__all__ = ["ClassMap", "InstanceMask", "Instances", "Matte", "Segmentation"]
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InstanceMask:
+    """A mask within its box: `mask` is (h, w) uint8 of 0 and 1, its first pixel at `offset_xy` of the frame."""
+
+    offset_xy: tuple[int, int]
+    mask: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """Objects, best first; masks are made on demand.
+
+    Attributes:
+        boxes: (n, 4) float32 xyxy in frame px, within the frame.
+        scores: (n,) float32 in [0, 1].
+        class_ids: (n,) int64, indices into `class_names`.
+        coefficients: (n, m) float32.
+        prototypes: (m, mh, mw) float32 or float16, covering the network's whole input.
+        placement: how the frame lies in that input.
+        class_names: by index.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    coefficients: NDArray[np.float32]
+    prototypes: Floats
+    placement: Placement
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def frame_wh(self) -> tuple[int, int]:
+        """Size of the frame, px."""
+        return self.placement.frame_wh
+
+    def matte(self, classes: Collection[int] | None = None, *, largest: bool = False) -> NDArray[np.float32]:
+        """The union of the wanted classes' instances, (h, w) float32 in [0, 1] at model scale, over the whole frame.
+
+        Args:
+            classes: indices; None takes all.
+            largest: only the instance that covers most.
+        """
+        wanted = np.arange(len(self)) if classes is None else np.flatnonzero(np.isin(self.class_ids, list(classes)))
+        if largest and len(wanted) > 1:
+            areas = np.prod(self.boxes[wanted, 2:] - self.boxes[wanted, :2], axis=1)
+            wanted = wanted[areas.argmax()][np.newaxis]
+        place = self.placement
+        _, rows, columns = self.prototypes.shape
+        cells = np.array([columns / place.input_wh[0], rows / place.input_wh[1]] * 2, np.float32)
+        scale = np.array([place.width / place.frame_wh[0], place.height / place.frame_wh[1]] * 2, np.float32)
+        boxes = (self.boxes[wanted] * scale + np.array([place.left, place.top] * 2, np.float32)) * cells
+        return fit_frame(union_probability(self.prototypes, self.coefficients[wanted], boxes), place)
+
+    def masks(self) -> list[InstanceMask]:
+        """Each instance's mask within its box, at the frame's scale, in order."""
+        return [
+            InstanceMask(*box_mask(self.prototypes, vector, box, self.placement))
+            for vector, box in zip(self.coefficients, self.boxes, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matte:
+    """One opacity a pixel: `alpha` is (h, w) float32 in [0, 1] over the whole frame of `frame_wh` px."""
+
+    alpha: NDArray[np.float32]
+    frame_wh: tuple[int, int]
+
+    def matte(self, classes: Collection[int] | None = None, *, largest: bool = False) -> NDArray[np.float32]:
+        """The opacity; `classes` are not told apart, `largest` keeps the largest connected part."""
+        return largest_part(self.alpha) if largest else self.alpha
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassMap:
+    """Class probabilities a pixel: `probabilities` is (c, h, w) float32 over the whole frame of `frame_wh` px."""
+
+    probabilities: NDArray[np.float32]
+    class_names: tuple[str, ...]
+    frame_wh: tuple[int, int]
+
+    def matte(self, classes: Collection[int] | None = None, *, largest: bool = False) -> NDArray[np.float32]:
+        """The sum of the wanted classes' probabilities; None takes all but the first, the background."""
+        wanted = range(1, len(self.probabilities)) if classes is None else sorted(classes)
+        alpha = np.minimum(self.probabilities[list(wanted)].sum(axis=0), np.float32(1))
+        return largest_part(alpha) if largest else alpha
+
+
+Segmentation = Instances | Matte | ClassMap
+
+
+def largest_part(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(h, w) opacity of the largest connected part above one half, with its soft edge."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((alpha >= 0.5).view(np.uint8))
+    if count <= 2:
+        return alpha
+    best = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    others = cv2.dilate(((labels != best) & (labels != 0)).view(np.uint8), np.ones((5, 5), np.uint8))
+    return np.where((others == 0) | (labels == best), alpha, np.float32(0))

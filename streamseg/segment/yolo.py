@@ -1,0 +1,197 @@
+"""YOLOv8-seg and YOLO11-seg: from the network's two outputs to `Instances`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamseg.errors import InferenceError, ModelLoadError
+from streamseg.frame import Frame
+from streamseg.pixels.letterbox import ModelInput, Placement, best_rectangle
+from streamseg.segment.inspect import GraphFacts
+from streamseg.segment.ort import Session
+from streamseg.segment.result import Instances
+
+__all__ = ["YoloSegmenter", "select", "suppress"]
+
+Floats = NDArray[np.floating]
+# Greedy suppression in portions of this many, best first: all that follow the last instance wanted are never looked at.
+_PORTION = 1000
+
+
+class YoloSegmenter:
+    """Segments frames with a YOLO-seg network; one frame at a time, from one thread."""
+
+    def __init__(
+        self,
+        session: Session,
+        facts: GraphFacts,
+        *,
+        size_wh: tuple[int, int] | None = None,
+        confidence: float = 0.25,
+        iou: float = 0.7,
+        max_instances: int = 300,
+        classes: Collection[int] | None = None,
+    ) -> None:
+        """Args are those of `load_segmenter`.
+
+        Raises:
+            ModelLoadError: the graph is laid out for another input, or `size_wh` does not fit it.
+        """
+        if facts.layout != "nchw" or facts.channels not in (3, None):
+            raise ModelLoadError(
+                f"{facts.path.name} takes no RGB picture of layout [1,3,h,w]; {facts.describe_inputs()}"
+            )
+        self._session = session
+        self._facts = facts
+        self._fixed_wh = input_size(facts, size_wh)
+        self._stride = facts.stride or 32
+        self.confidence = confidence
+        self.iou = iou
+        self.max_instances = max_instances
+        self.classes = None if classes is None else tuple(sorted(set(classes)))
+        count = facts.class_count or 0
+        self.class_names = tuple(facts.names.get(index, f"class{index}") for index in range(count))
+        assert facts.image is not None
+        self._image = facts.image.name
+        self._dtype: type[np.floating] = np.float16 if facts.image.dtype == "float16" else np.float32
+        self._input: ModelInput | None = None
+
+    def __call__(self, frame: Frame) -> Instances:
+        """Segment one frame.
+
+        Raises:
+            InferenceError: the network failed.
+        """
+        frame_wh = (frame.width, frame.height)
+        if self._input is None or self._input.placement.frame_wh != frame_wh:
+            input_wh = self._fixed_wh or best_rectangle(frame_wh, stride=self._stride)
+            self._input = ModelInput(Placement.letterbox(frame_wh, input_wh), dtype=self._dtype)
+        names = [str(self._facts.detections), str(self._facts.prototypes)]
+        detections, prototypes = self._session.run(names, {self._image: self._input(frame)})
+        m = prototypes.shape[1]
+        rows = detections[0]
+        if rows.shape[0] <= 4 + m:
+            raise InferenceError(f"{self._facts.path.name} gave {rows.shape[0]} rows, no room for a class")
+        boxes, scores, class_ids, coefficients = select(
+            rows, m, self.confidence, self.iou, self.max_instances, self.classes
+        )
+        placement = self._input.placement
+        return Instances(
+            placement.to_frame(boxes), scores, class_ids, coefficients, prototypes[0], placement, self.class_names
+        )
+
+    def input_shape(self) -> tuple[int | str, ...]:
+        """(1, 3, h, w); "dynamic" for what the frame decides."""
+        if self._input is not None:
+            return tuple(self._input.blob.shape)
+        if self._fixed_wh:
+            return (1, 3, self._fixed_wh[1], self._fixed_wh[0])
+        return (1, 3, "dynamic", "dynamic")
+
+    def describe(self) -> dict[str, Any]:
+        """What runs, for reports; `load_segmenter` adds the file and the session."""
+        return {
+            "family": self._facts.family,
+            "input_shape": list(self.input_shape()),
+            "confidence": self.confidence,
+            "iou": self.iou,
+            "max_instances": self.max_instances,
+        }
+
+
+def input_size(facts: GraphFacts, size_wh: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The input's (w, h): the graph's where fixed, else `size_wh`.
+
+    Raises:
+        ModelLoadError: the two contradict each other, or the stride does not divide `size_wh`.
+    """
+    height, width = facts.input_hw
+    if size_wh is not None:
+        if (width or size_wh[0], height or size_wh[1]) != size_wh:
+            raise ModelLoadError(
+                f"{facts.path.name} has a fixed input of {width}x{height}, not {size_wh[0]}x{size_wh[1]}; "
+                "export it with dynamic shapes, or leave the size out"
+            )
+        stride = facts.stride or 1
+        if size_wh[0] % stride or size_wh[1] % stride:
+            raise ModelLoadError(
+                f"input size {size_wh[0]}x{size_wh[1]} is no multiple of the network's stride, {stride}"
+            )
+        return size_wh
+    return (width, height) if width and height else None
+
+
+def select(
+    rows: Floats,
+    mask_count: int,
+    confidence: float,
+    iou: float,
+    max_instances: int,
+    classes: Collection[int] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+    """Instances from raw predictions: the best class above `confidence`, then suppression within each class.
+
+    Args:
+        rows: (4 + classes + m, anchors): centre x, y, width, height in input px, class scores in [0, 1], coefficients.
+        mask_count: m.
+        confidence: an instance's score is above it.
+        iou: of two instances of a class that overlap by more, the weaker goes.
+        max_instances: the best of what is left.
+        classes: keep only these. An anchor whose best class is another one goes, as if they were filtered afterwards.
+
+    Returns:
+        boxes (n, 4) xyxy in input px, scores (n,), class_ids (n,), coefficients (n, m); best first.
+    """
+    scores = rows[4 : len(rows) - mask_count]
+    wanted = scores if classes is None else scores[[index for index in classes if index < len(scores)]]
+    if not len(wanted):
+        candidates = np.empty(0, np.int64)
+    else:
+        candidates = np.flatnonzero(wanted.max(axis=0) > confidence)
+    found = rows[:, candidates].astype(np.float32, copy=False)
+    table = found[4 : len(rows) - mask_count]
+    class_ids = table.argmax(axis=0) if len(candidates) else np.empty(0, np.int64)
+    best = np.take_along_axis(table, class_ids[np.newaxis], 0)[0]
+    if classes is not None:
+        kept = np.flatnonzero(np.isin(class_ids, list(classes)))
+        found, class_ids, best = found[:, kept], class_ids[kept], best[kept]
+    boxes = found[:4].T.copy()
+    boxes[:, :2] -= boxes[:, 2:] / 2
+    chosen = suppress(boxes, best, class_ids, iou, max_instances)
+    boxes = boxes[chosen]
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes, best[chosen], class_ids[chosen], np.ascontiguousarray(found[len(rows) - mask_count :, chosen].T)
+
+
+def suppress(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    class_ids: NDArray[np.int64],
+    iou: float,
+    limit: int,
+) -> NDArray[np.int64]:
+    """Indices of the instances that stay, best first: greedy, within each class, at most `limit`.
+
+    Args:
+        boxes: (n, 4) x, y, width, height.
+        scores: (n,).
+        class_ids: (n,).
+        iou: a box goes when it overlaps a better one of its class by more.
+        limit: how many stay.
+    """
+    order = np.argsort(-scores, kind="stable")
+    portion = _PORTION
+    while True:
+        part = order[:portion]
+        if len(part) == 0:
+            return part
+        kept = cv2.dnn.NMSBoxesBatched(boxes[part], scores[part], class_ids[part], 0.0, iou)
+        # What stays of the best n is the beginning of what stays of all, so more need not be looked at.
+        if len(kept) >= limit or portion >= len(order):
+            return part[np.asarray(kept, np.int64)][:limit]
+        portion *= 2
