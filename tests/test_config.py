@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from streamseg import configdoc
+from streamseg.config import Settings, keys, load_settings, parse_background, presets
+from streamseg.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_full_yaml_holds_every_key_at_its_default() -> None:
+    assert (ROOT / "configs" / "full.yaml").read_text("utf-8") == configdoc.full_yaml()
+    assert load_settings(str(ROOT / "configs" / "full.yaml")) == Settings()
+
+
+def test_the_reference_page_is_generated() -> None:
+    assert (ROOT / "docs" / "configuration.md").read_text("utf-8") == configdoc.markdown()
+
+
+def test_every_key_says_what_it_means() -> None:
+    assert all(meaning for _, _, meaning in keys().values())
+
+
+@pytest.mark.parametrize("name", ["zoom", "dashcam", "rtsp", "full"])
+def test_presets_load_by_name(name: str) -> None:
+    assert name in presets()
+    load_settings(name)
+
+
+def test_assignments_override_yaml_and_yaml_overrides_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("temporal: {half_life_s: 0.3, smoother: none}\n")
+    settings = load_settings(str(path), ["temporal.half_life_s=0.5"], {"keep.classes": "car, dog"})
+    assert settings.temporal.half_life_s == 0.5
+    assert settings.temporal.smoother == "none"
+    assert settings.keep.classes == ["car", "dog"]
+    assert settings.edges == Settings().edges
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("temporal:\n\thalf_life_s: 1\n", "line 2: .*(tab|character)"),
+        ("task: background\ntask: background\n", "'task' stands twice"),
+        ("temporal: {half_life_s: 1, half_life_s: 2}", "'half_life_s' stands twice"),
+        ("temporal: {half_life_s: soon}", "temporal.half_life_s must be a valid number.*'soon'"),
+        ("temporal: {half_life_s: -1}", "temporal.half_life_s must be greater than 0, not -1"),
+        ("temporal: {halflife_s: 1}", "unknown key 'temporal.halflife_s'.*did you mean 'temporal.half_life_s'"),
+        ("feather: 0.5", "unknown key 'feather'.*did you mean 'edges.feather'"),
+        ("temporal: 5", "temporal must be"),
+        ("- a\n- b\n", "top level must be"),
+        ("a: [1, 2", "line"),
+        ("background: {spec: 'beach.jpg'}", "background.spec: 'beach.jpg' is no background; use blur"),
+        ("temporal: {smoother: magic}", "temporal.smoother must be 'uncertainty'"),
+        ("keep: {classes: 7}", "keep.classes must be a valid list"),
+    ],
+)
+def test_a_bad_file_is_named_in_one_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_settings(str(path))
+    assert "\n" not in str(caught.value)
+    assert "bad.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [("edges.fether=1", "did you mean 'edges.feather'"), ("edges.feather", "key=value"), ("edges.feather=9", "less than")],
+)
+def test_a_bad_assignment_is_named(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_settings(None, [assignment])
+
+
+def test_a_missing_file_names_the_nearest_preset() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'zoom'"):
+        load_settings("zooom")
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing\n")
+    assert load_settings(str(path)) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("spec", "meaning"),
+    [
+        ("blur", ("blur", 0.5)),
+        ("blur:0.6", ("blur", 0.6)),
+        ("image:a:b.jpg", ("image", "a:b.jpg")),
+        ("video:x.mp4", ("video", "x.mp4")),
+        ("color:#102030", ("color", (16, 32, 48))),
+        ("green", ("color", (0, 177, 64))),
+        ("color:white", ("color", (255, 255, 255))),
+        ("transparent", ("transparent", None)),
+        ("none", ("none", None)),
+    ],
+)
+def test_backgrounds(spec: str, meaning: object) -> None:
+    assert parse_background(spec) == meaning
+
+
+@pytest.mark.parametrize("spec", ["", "blur:2", "blur:x", "image:", "color:red1", "color:", "beach.jpg", "transparent:1"])
+def test_bad_backgrounds(spec: str) -> None:
+    with pytest.raises(ValueError, match=r"blur|image:|color"):
+        parse_background(spec)
+
+
+def test_full_yaml_is_plain_yaml() -> None:
+    assert isinstance(yaml.safe_load(configdoc.full_yaml()), dict)
