@@ -29,7 +29,13 @@ class Segmenter(Protocol):
         """By index."""
         ...
 
-    def __call__(self, frame: Frame) -> Segmentation: ...
+    def __call__(self, frame: Frame) -> Segmentation:
+        """Segment one frame.
+
+        Raises:
+            InferenceError: the network failed.
+        """
+        ...
 
     def describe(self) -> dict[str, Any]:
         """What runs, for reports: model, sha256, family, provider, threads, input_shape, precision, onnxruntime."""

@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.pixels.letterbox import Placement
-from streamseg.pixels.masks import box_mask, fit_frame, union_probability
+from streamseg.pixels.masks import box_mask, box_probability, boxes_in_cells, fit_frame
 
 __all__ = ["ClassMap", "InstanceMask", "Instances", "Matte", "Segmentation"]
 
 Floats = NDArray[np.floating]
+
+# A box that ends within this share of the picture's side from its border is taken to go on across it: without it, a
+# strip of background shows under people whom the picture cuts off. 2 % is best against ground truth.
+_SNAP = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,15 +67,17 @@ class Instances:
             largest: only the instance that covers most.
         """
         wanted = np.arange(len(self)) if classes is None else np.flatnonzero(np.isin(self.class_ids, list(classes)))
-        if largest and len(wanted) > 1:
-            areas = np.prod(self.boxes[wanted, 2:] - self.boxes[wanted, :2], axis=1)
-            wanted = wanted[areas.argmax()][np.newaxis]
-        place = self.placement
-        _, rows, columns = self.prototypes.shape
-        cells = np.array([columns / place.input_wh[0], rows / place.input_wh[1]] * 2, np.float32)
-        scale = np.array([place.width / place.frame_wh[0], place.height / place.frame_wh[1]] * 2, np.float32)
-        boxes = (self.boxes[wanted] * scale + np.array([place.left, place.top] * 2, np.float32)) * cells
-        return fit_frame(union_probability(self.prototypes, self.coefficients[wanted], boxes), place)
+        grid_hw = self.prototypes.shape[1:]
+        boxes = boxes_in_cells(self.boxes[wanted], self.placement, grid_hw, snap=_SNAP)
+        parts = [
+            box_probability(self.prototypes, self.coefficients[i], box) for i, box in zip(wanted, boxes, strict=True)
+        ]
+        if largest and parts:
+            parts = [max(parts, key=lambda part: float(part[1].sum()))]
+        union = np.zeros(grid_hw, np.float32)
+        for window, opacity in parts:
+            np.maximum(union[window], opacity, out=union[window])
+        return fit_frame(union, self.placement)
 
     def masks(self) -> list[InstanceMask]:
         """Each instance's mask within its box, at the frame's scale, in order."""

@@ -147,25 +147,33 @@ def select(
     Returns:
         boxes (n, 4) xyxy in input px, scores (n,), class_ids (n,), coefficients (n, m); best first.
     """
-    scores = rows[4 : len(rows) - mask_count]
-    wanted = scores if classes is None else scores[[index for index in classes if index < len(scores)]]
-    if not len(wanted):
-        candidates = np.empty(0, np.int64)
-    else:
-        candidates = np.flatnonzero(wanted.max(axis=0) > confidence)
+    class_end = len(rows) - mask_count
+    wanted = rows[4:class_end]
+    if classes is not None:
+        wanted = wanted[[index for index in classes if index < len(wanted)]]
+    candidates = np.flatnonzero(_highest(wanted) > confidence)
     found = rows[:, candidates].astype(np.float32, copy=False)
-    table = found[4 : len(rows) - mask_count]
-    class_ids = table.argmax(axis=0) if len(candidates) else np.empty(0, np.int64)
-    best = np.take_along_axis(table, class_ids[np.newaxis], 0)[0]
+    class_ids = found[4:class_end].argmax(axis=0)
     if classes is not None:
         kept = np.flatnonzero(np.isin(class_ids, list(classes)))
-        found, class_ids, best = found[:, kept], class_ids[kept], best[kept]
+        found, class_ids = found[:, kept], class_ids[kept]
+    scores = found[4 + class_ids, np.arange(len(class_ids))]
     boxes = found[:4].T.copy()
     boxes[:, :2] -= boxes[:, 2:] / 2
-    chosen = suppress(boxes, best, class_ids, iou, max_instances)
+    chosen = suppress(boxes, scores, class_ids, iou, max_instances)
     boxes = boxes[chosen]
     boxes[:, 2:] += boxes[:, :2]
-    return boxes, best[chosen], class_ids[chosen], np.ascontiguousarray(found[len(rows) - mask_count :, chosen].T)
+    return boxes, scores[chosen], class_ids[chosen], np.ascontiguousarray(found[class_end:, chosen].T)
+
+
+def _highest(scores: Floats) -> NDArray[np.float32]:
+    """The highest of each column's scores, which are not negative; 0 where there are no rows."""
+    if not len(scores):
+        return np.zeros(scores.shape[1], np.float32)
+    if scores.dtype == np.float16:
+        # Half floats without a sign sort like their bits, and numpy compares integers 100 times faster.
+        return scores.view(np.int16).max(axis=0).view(np.float16).astype(np.float32)
+    return scores.max(axis=0).astype(np.float32, copy=False)
 
 
 def suppress(
@@ -184,13 +192,14 @@ def suppress(
         iou: a box goes when it overlaps a better one of its class by more.
         limit: how many stay.
     """
+    nms: Any = cv2.dnn.NMSBoxesBatched  # typed for lists, which take ten times as long
     order = np.argsort(-scores, kind="stable")
     portion = _PORTION
     while True:
         part = order[:portion]
         if len(part) == 0:
             return part
-        kept = cv2.dnn.NMSBoxesBatched(boxes[part], scores[part], class_ids[part], 0.0, iou)
+        kept = nms(boxes[part], scores[part], class_ids[part], 0.0, iou)
         # What stays of the best n is the beginning of what stays of all, so more need not be looked at.
         if len(kept) >= limit or portion >= len(order):
             return part[np.asarray(kept, np.int64)][:limit]
