@@ -1,145 +1,420 @@
-"""Video files: demultiplexed, decoded and handed on with their sound."""
+"""Video files and containers on standard input: demultiplexed, decoded, handed on with their sound."""
 
 from __future__ import annotations
 
+import os
+import select
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
 from streamseg.errors import SourceOpenError, redact
 from streamseg.frame import Colour, Frame, Origin, Packet, Plane, Track, VideoInfo
+from streamseg.libav import Chain, reason
+from streamseg.sources.conform import UPRIGHT, Conformer, Turn, colour_of
+from streamseg.sources.siting import chroma_siting
+from streamseg.sources.timeline import Timeline
 
 __all__ = ["FileSource"]
 
+# Demultiplexers that make a "video" of any text or of a list of other files.
+_NOT_VIDEO = {"tty", "bin", "xbin", "adf", "idf", "concat", "hls", "dash", "image2", "sdp", "rtp"}
+_ATTACHED_PICTURE = 0x400
+_MOST_FAILED_READS = 100
+_TS_JUMP_S = 1
+_COMMON_RATES = [
+    rate for whole in (24, 25, 30, 48, 50, 60, 100, 120) for rate in (Fraction(whole), Fraction(whole * 1000, 1001))
+]
+
 
 class FileSource:
-    """A video file; a `Source`."""
+    """A video file, or a container on standard input; a `Source`.
 
-    def __init__(self, url: str, *, max_pixels: int, threads: int = 2, colour: Colour | None = None) -> None:
-        try:
-            self._container = av.open(url, metadata_errors="surrogateescape")
-        except (OSError, av.FFmpegError) as error:
-            raise SourceOpenError(redact(f"cannot open {url}: {error}")) from error
-        if not self._container.streams.video:
-            self._container.close()
-            raise SourceOpenError(redact(f"{url} has no video stream"))
-        stream = self._stream = self._container.streams.video[0]
-        stream.codec_context.thread_type = "AUTO"
-        stream.codec_context.thread_count = threads
-        self._name = url
-        self._tracks = {
-            other.index: Track(other.index, other.type, other.codec_context.name, other)
-            for other in self._container.streams
-            if other.type in ("audio", "subtitle") and other.codec_context is not None
-        }
-        context = stream.codec_context
-        self._colour = Colour(context.color_range == 2, context.colorspace, context.color_primaries, context.color_trc)
-        width, height = context.width + context.width % 2, context.height + context.height % 2
-        self._info = VideoInfo(
-            width=width,
-            height=height,
-            rate=stream.average_rate,
-            live=False,
-            time_base=stream.time_base or Fraction(1, 90000),
-            colour=self._colour,
-            name=Path(url).name,
-            original_wh=(context.width, context.height),
-            frame_count=stream.frames or None,
-            sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
-            tracks=tuple(self._tracks.values()),
-            metadata=dict(self._container.metadata),
-        )
-        self._packets: list[Packet] = []
-        self._decoded: deque[av.VideoFrame] = deque()
-        self._demuxed: Iterator[av.Packet] = self._container.demux(
-            [stream, *(track.template for track in self._tracks.values())]
-        )
-        self._index = 0
+    Args:
+        path: of the file; "-" reads standard input.
+        max_pixels: width times height of the largest picture that is accepted.
+        threads: of the decoder; 0 takes one for every core.
+        colour: convert every picture to this colour.
+
+    Raises:
+        SourceOpenError: there is no such file, or no picture in it can be decoded.
+    """
+
+    def __init__(self, path: str, *, max_pixels: int, threads: int = 2, colour: Colour | None = None) -> None:
+        self._name = "standard input" if path == "-" else Path(path).name
         self._stopped = False
         self._counts: Counter[str] = Counter()
         self._notices: list[str] = []
+        self._pipe = _Pipe(sys.stdin.fileno()) if path == "-" else None
+        self._container = self._open(path, max_pixels)
+        try:
+            self._stream = self._choose_stream(path)
+            self._prepare_decoder(path, max_pixels, threads)
+            self._tracks = {track.index: track for track in self._choose_tracks()}
+            self._start(path, colour, threads)
+        except BaseException:
+            self._container.close()
+            raise
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    def _open(self, path: str, max_pixels: int) -> Any:
+        if self._pipe is None:
+            file = Path(path)
+            if not file.exists():
+                raise SourceOpenError(f"cannot open {path}: no such file; check the spelling")
+            if file.is_file() and not file.stat().st_size:
+                raise SourceOpenError(f"cannot open {path}: the file is empty")
+        # The prefix keeps a colon or a leading dash in a name from being read as something else.
+        target: Any = self._pipe or f"file:{path}"
+        try:
+            return av.open(target, options={"max_pixels": str(max_pixels)}, metadata_errors="surrogateescape")
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise SourceOpenError(self._explain(path, error)) from error
+
+    def _explain(self, path: str, error: BaseException) -> str:
+        if self._pipe is not None:
+            return (
+                f"standard input holds no video that can be read as it comes: {reason(error)}; "
+                "send Matroska, MPEG-TS or a fragmented MP4"
+            )
+        why = reason(error)
+        if "moov atom not found" in why:
+            return f"cannot open {path}: the file was cut off before its index was written (moov atom not found)"
+        return redact(f"cannot open {path}: {why}; is it a video file?")
+
+    def _choose_stream(self, path: str) -> Any:
+        if self._container.format.name.split(",")[0] in _NOT_VIDEO:
+            raise SourceOpenError(f"{path} is no video file ({self._container.format.long_name})")
+        streams = [s for s in self._container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
+        usable = [s for s in streams if s.codec_context is not None]
+        if not streams:
+            kinds = sorted({s.type for s in self._container.streams if s.type != "video"})
+            raise SourceOpenError(f"{path} has no video stream{', only ' + ' and '.join(kinds) if kinds else ''}")
+        if not usable:
+            raise SourceOpenError(f"{path} has a video stream that this FFmpeg cannot decode")
+        if len(streams) > 1:
+            self._notices.append(f"{len(streams)} video streams: only the first is processed, the others are left out")
+        if len(streams) < len(self._container.streams.video):
+            self._notices.append("the cover picture is left out: it would show the original")
+        return usable[0]
+
+    def _prepare_decoder(self, path: str, max_pixels: int, threads: int) -> None:
+        context = self._stream.codec_context
+        width, height = context.width, context.height
+        if width * height > max_pixels:
+            raise SourceOpenError(f"{path} is {width}x{height}, more than {max_pixels} pixels; raise max_pixels to try")
+        context.options = {"max_pixels": str(max_pixels)}
+        context.thread_type = "AUTO"
+        context.thread_count = threads
+
+    def _choose_tracks(self) -> Iterator[Track]:
+        for stream in self._container.streams:
+            if stream.type not in ("audio", "subtitle", "data", "attachment"):
+                continue
+            # MP4 keeps its chapters in a stream of their own, which the library reads by itself and discards.
+            if stream.type == "data" and int(getattr(stream, "discard", 0)) >= 48:
+                continue
+            context = stream.codec_context
+            codec = context.name if context is not None else (getattr(stream, "name", None) or "unknown")
+            yield Track(stream.index, stream.type, codec, stream)
+
+    def _start(self, path: str, colour: Colour | None, threads: int) -> None:
+        stream = self._stream
+        self._time_base = Fraction(stream.time_base or Fraction(1, 90000))
+        rate = _nominal_rate(stream)
+        self._timeline = Timeline(round(1 / ((rate or Fraction(25)) * self._time_base)), self._counts)
+        self._shift_s = self._clock_start()
+        self._last_dts: dict[int, Fraction] = {}
+        self._demuxed: Iterator[Any] | None = self._demux()
+        self._failed_reads = 0
+        self._packets: list[Packet] = []
+        self._decoded: deque[Any] = deque()
+        self._deinterlacer: Chain | None = None
+        self._waiting: deque[int | None] = deque()  # times of the pictures inside the deinterlacer
+        self._ready: deque[tuple[int | None, Any]] = deque()
+        self._index = 0
+        # The second picture is needed only where the first has no time.
+        while not self._ready and self._advance():
+            pass
+        while self._ready and self._ready[0][0] is None and len(self._ready) < 2 and self._advance():
+            pass
+        if not self._ready:
+            raise SourceOpenError(f"{path}: no picture in it can be decoded" + self._why_nothing())
+        first = self._ready[0][1]
+        turn = _turn_of(first)
+        context = stream.codec_context
+        self._size_wh = (first.width, first.height)
+        self._conformer = Conformer(
+            first,
+            colour_of(first, context, chroma_siting(stream)),
+            size_wh=self._size_wh,
+            turn=turn,
+            colour=colour,
+            threads=threads,
+        )
+        self._notices += self._conformer.remarks
+        if stream.metadata.get("alpha_mode") == "1" and "the opacity of the source is ignored" not in self._notices:
+            self._notices.append("the opacity of the source is ignored")
+        self._info = self._describe(rate, turn)
+
+    def _why_nothing(self) -> str:
+        broken = self._counts["broken packets skipped"]
+        return f"; {broken} broken packets" if broken else "; it holds no frames"
+
+    def _describe(self, rate: Fraction | None, turn: Turn) -> VideoInfo:
+        stream, container = self._stream, self._container
+        original_wh = turn.size(self._size_wh)
+        width, height = (side + side % 2 for side in original_wh)
+        if (width, height) != original_wh:
+            self._notices.append(f"{original_wh[0]}x{original_wh[1]} padded to {width}x{height}")
+        if turn != UPRIGHT:
+            self._notices.append("the picture is turned upright; the output needs no rotation")
+        ratio = Fraction(stream.sample_aspect_ratio or 1)
+        duration_s = None
+        if stream.duration:
+            duration_s = float(stream.duration * self._time_base)
+        elif container.duration:
+            duration_s = container.duration / av.time_base
+        return VideoInfo(
+            width=width,
+            height=height,
+            rate=rate,
+            live=False,
+            time_base=self._time_base,
+            colour=self._conformer.colour,
+            name=self._name,
+            original_wh=original_wh,
+            duration_s=duration_s,
+            frame_count=stream.frames or (round(duration_s * rate) if duration_s and rate else None),
+            sample_aspect_ratio=1 / ratio if turn.transpose else ratio,
+            tracks=tuple(self._tracks.values()),
+            metadata=dict(container.metadata),
+            chapters=container.chapters(),
+        )
+
+    # -- the Source protocol ------------------------------------------------------------------------------------
 
     @property
     def info(self) -> VideoInfo:
+        """What is known before the first frame."""
         return self._info
 
     @property
     def notices(self) -> Sequence[str]:
+        """One-line remarks for the user, so far."""
         return tuple(self._notices)
 
     @property
     def counts(self) -> Mapping[str, int]:
+        """Irregularities so far, by name."""
         return dict(self._counts)
 
     def read(self) -> Frame | None:
-        while not self._decoded:
-            if self._stopped:
-                return None
-            packet = next(self._demuxed, None)
-            if packet is None:
-                return None
-            track = self._tracks.get(packet.stream_index)
-            if track is None:
-                self._decoded.extend(self._stream.decode(packet))
-            elif packet.size:
-                self._packets.append(Packet(track, packet))
-        return self._frame(self._decoded.popleft())
-
-    def _frame(self, picture: av.VideoFrame) -> Frame:
-        if picture.format.name not in ("yuv420p", "yuvj420p"):
-            picture = picture.reformat(format="yuv420p")
-        planes = _copy(picture)
+        """The next frame; None at the end and after `interrupt`."""
+        while not self._ready and not self._stopped and self._advance():
+            pass
+        if self._stopped or not self._ready:
+            return None
+        pts, picture = self._ready.popleft()
+        following = self._ready[0][0] if pts is None and self._ready else None
+        if (picture.width, picture.height) != self._size_wh and not self._counts["pictures scaled to the first size"]:
+            self._notices.append(
+                f"the picture changes to {picture.width}x{picture.height} at frame {self._index}; "
+                f"scaled to {self._size_wh[0]}x{self._size_wh[1]}"
+            )
+        if (picture.width, picture.height) != self._size_wh:
+            self._counts["pictures scaled to the first size"] += 1
+        planes: Plane = self._conformer(picture)
         frame = Frame(
             planes=planes,
-            pts=picture.pts or 0,
-            time_base=self._info.time_base,
+            pts=self._timeline.place(pts, following),
+            time_base=self._time_base,
             index=self._index,
             captured_at=time.monotonic(),
-            colour=self._colour,
-            origin=Origin(self._info.name, self._info.original_wh),
+            colour=self._conformer.colour,
+            origin=Origin(self._name, self._info.original_wh),
         )
         self._index += 1
         return frame
 
     def take_packets(self) -> list[Packet]:
+        """The packets of the copied tracks since the last call."""
         packets, self._packets = self._packets, []
         return packets
 
     def interrupt(self) -> None:
+        """Make `read` end; from any thread."""
         self._stopped = True
+        if self._pipe is not None:
+            self._pipe.stop()
 
     def close(self) -> None:
-        self._stopped = True
+        """Let go of the file."""
+        self.interrupt()
+        self._demuxed = None
         self._container.close()
 
+    # -- from packets to pictures -------------------------------------------------------------------------------
 
-def _copy(picture: av.VideoFrame) -> Plane:
-    """The planes of a yuv420p picture as (H * 3 / 2, W), padded to even by edge replication."""
-    width, height = picture.width, picture.height
-    padded_width, padded_height = width + width % 2, height + height % 2
-    planes = np.empty((padded_height * 3 // 2, padded_width), np.uint8)
-    flat = planes.reshape(-1)
-    start = 0
-    for plane, (target_width, target_height) in zip(
-        picture.planes,
-        (
-            (padded_width, padded_height),
-            (padded_width // 2, padded_height // 2),
-            (padded_width // 2, padded_height // 2),
-        ),
-        strict=True,
-    ):
-        target = flat[start : start + target_width * target_height].reshape(target_height, target_width)
-        start += target_width * target_height
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
-        target[: plane.height, : plane.width] = rows
-        if plane.width < target_width:
-            target[:, plane.width :] = target[:, plane.width - 1 : plane.width]
-        if plane.height < target_height:
-            target[plane.height :] = target[plane.height - 1]
-    return planes
+    def _demux(self) -> Iterator[Any]:
+        copied = [track.template for track in self._tracks.values() if track.kind != "attachment"]
+        return iter(self._container.demux([self._stream, *copied]))
+
+    def _advance(self) -> bool:
+        """Read one packet; False at the end."""
+        if self._demuxed is None:
+            return False
+        try:
+            packet = next(self._demuxed)
+        except StopIteration:
+            self._demuxed = None
+            self._flush_deinterlacer()
+            return False
+        except (av.FFmpegError, OSError) as error:
+            return self._read_failed(error)
+        self._failed_reads = 0
+        self._straighten(packet)
+        # Not packet.stream_index: that is 0 in the empty packets which flush the decoders at the end.
+        track = self._tracks.get(packet.stream.index)
+        if track is None:
+            self._decode(packet)
+        elif packet.size:
+            self._packets.append(Packet(track, packet))
+        return True
+
+    def _read_failed(self, error: BaseException) -> bool:
+        """A failed read ends the iterator; go on behind it, unless it fails again and again."""
+        self._failed_reads += 1
+        if self._failed_reads == 1:
+            self._counts["failed reads"] += 1
+        if self._failed_reads < _MOST_FAILED_READS and not self._stopped:
+            self._demuxed = self._demux()
+            return True
+        self._notices.append(f"reading {self._name} stopped at frame {self._index}: {reason(error)}")
+        self._demuxed = None
+        self._drain()
+        return False
+
+    def _decode(self, packet: Any) -> None:
+        try:
+            pictures = self._stream.codec_context.decode(packet)
+        except (av.FFmpegError, ValueError):
+            self._counts["broken packets skipped"] += 1
+            return
+        for picture in pictures:
+            self._deinterlace(picture)
+
+    def _drain(self) -> None:
+        try:
+            for picture in self._stream.codec_context.decode(None):
+                self._deinterlace(picture)
+        except (av.FFmpegError, ValueError):
+            self._counts["broken packets skipped"] += 1
+        self._flush_deinterlacer()
+
+    def _deinterlace(self, picture: Any) -> None:
+        if picture.is_corrupt:
+            self._counts["damaged pictures"] += 1
+        if self._deinterlacer is None:
+            if not picture.interlaced_frame:
+                self._ready.append((picture.pts, picture))
+                return
+            self._notices.append("interlaced: deinterlaced with bwdif, one frame out for each frame in")
+            self._deinterlacer = Chain(picture, ["bwdif=mode=send_frame:parity=auto:deint=interlaced"])
+        self._waiting.append(picture.pts)
+        for result in self._deinterlacer.push(picture):
+            self._ready.append((self._waiting.popleft(), result))
+
+    def _flush_deinterlacer(self) -> None:
+        if self._deinterlacer is not None:
+            for result in self._deinterlacer.push(None):
+                self._ready.append((self._waiting.popleft(), result))
+
+    # -- clocks -------------------------------------------------------------------------------------------------
+
+    def _clock_start(self) -> Fraction:
+        """Broadcast containers start their clock anywhere; others say when the picture begins."""
+        if self._container.format.flags & _TS_DISCONT and self._container.start_time:
+            return -Fraction(self._container.start_time, av.time_base)
+        return Fraction(0)
+
+    def _straighten(self, packet: Any) -> None:
+        """Move a packet of a broadcast container to a clock that starts at 0 and never runs backwards."""
+        if not self._container.format.flags & _TS_DISCONT or not packet.size:
+            return
+        unit = Fraction(packet.time_base)
+        if packet.dts is not None:
+            dts = packet.dts * unit + self._shift_s
+            last = self._last_dts.get(packet.stream.index)
+            if last is not None and dts < last - _TS_JUMP_S:
+                self._shift_s += last - dts
+                self._counts["clock jumps bridged"] += 1
+                dts = last
+            self._last_dts[packet.stream.index] = dts
+        ticks = round(self._shift_s / unit)
+        if packet.dts is not None:
+            packet.dts += ticks
+        if packet.pts is not None:
+            packet.pts += ticks
+
+
+_TS_DISCONT = 0x0200
+
+
+class _Pipe:
+    """A file descriptor as the library reads it; `stop` makes a waiting read end."""
+
+    name = "standard input"
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._stopped = False
+
+    def read(self, size: int) -> bytes:
+        while not self._stopped:
+            try:
+                ready, _, _ = select.select([self._descriptor], [], [], 0.1)
+            except (OSError, ValueError):
+                return os.read(self._descriptor, size)  # Windows cannot wait for a pipe
+            if ready:
+                return os.read(self._descriptor, size)
+        return b""
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+def _nominal_rate(stream: Any) -> Fraction | None:
+    """Frames per second of a stream with an even beat; None where the beat varies or is not known."""
+    average, base = stream.average_rate, stream.base_rate
+    if not average or average > 1000:
+        return None
+    for rate in _COMMON_RATES:
+        # Containers with a millisecond clock report 29.97003 or 30.00009.
+        if abs(average / rate - 1) < Fraction(1, 4000):
+            return rate
+    if base and abs(average / base - 1) > Fraction(1, 200):
+        return None
+    return Fraction(average)
+
+
+def _turn_of(picture: Any) -> Turn:
+    """From the display matrix that the decoder attached."""
+    try:
+        matrix = picture.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV refuses the whole list where the library knows a kind that PyAV does not.
+        return {90: Turn(True, False, True), -90: Turn(True, True, False), 180: Turn(False, True, True)}.get(
+            abs(picture.rotation) if abs(picture.rotation) == 180 else picture.rotation, UPRIGHT
+        )
+    if matrix is None:
+        return UPRIGHT
+    return Turn.of_matrix(tuple(np.frombuffer(bytes(matrix), np.int32).tolist()))

@@ -1,0 +1,102 @@
+"""What sources and sinks both need of FFmpeg's libraries: its words, its plane memory and its filters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import av
+import numpy as np
+from av.error import BlockingIOError as AgainError
+
+from streamseg.errors import redact
+from streamseg.frame import Colour, Plane
+
+__all__ = ["Chain", "matrix_name", "plane_view", "reason"]
+
+_MATRIX_NAMES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+
+
+def reason(error: BaseException) -> str:
+    """What a vendor's exception says, on one line, in lower case, without passwords.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory"))
+    'no such file or directory'
+    """
+    text = str(getattr(error, "strerror", None) or error or type(error).__name__)
+    log = getattr(error, "log", None)
+    if log:
+        text = f"{text} ({log[1][1].strip() if isinstance(log[1], tuple) else log[-1]})"
+    text = " ".join(redact(text).split()).rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def matrix_name(colour: Colour, height: int) -> str:
+    """The scale filter's name for the matrix; an unspecified one is resolved as `Colour.luma_weights` does."""
+    if colour.matrix in (0, 2, 3):
+        return "bt601" if height <= 576 else "bt709"
+    return _MATRIX_NAMES.get(colour.matrix, "bt709")
+
+
+def plane_view(picture: av.VideoFrame, index: int) -> Plane:
+    """(h, w) uint8 view of a plane with one byte a sample, or (h, w * n) of one with n, without the rows' padding."""
+    plane: Any = picture.planes[index]
+    line = abs(plane.line_size)
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, line)[: plane.height]
+    if plane.line_size < 0:
+        rows = rows[::-1]
+    return rows[:, : plane.width * _bytes_per_sample(picture.format, index)]
+
+
+def _bytes_per_sample(pixel_format: Any, index: int) -> int:
+    """Bytes that one column of the plane takes: 1 for planar 8 bit, 2 for the chroma of nv12, 3 for rgb24."""
+    name = pixel_format.name
+    if name in ("nv12", "nv21"):
+        return 1 + index
+    return {"rgb24": 3, "bgr24": 3, "rgba": 4, "bgra": 4}.get(name, 1)
+
+
+class Chain:
+    """Filters in a row, built for the pictures like the first one.
+
+    Args:
+        picture: size, format and colour tags of what will be pushed.
+        steps: filters as FFmpeg writes them, such as ``"scale=640:480"``.
+        threads: for filters that split a picture in slices.
+
+    Raises:
+        av.FFmpegError: the library has no such filter or option.
+    """
+
+    def __init__(self, picture: av.VideoFrame, steps: Sequence[str], *, threads: int = 1) -> None:
+        self._graph = av.filter.Graph()
+        if hasattr(self._graph, "threads"):  # PyAV before 17 leaves the number to the library
+            self._graph.threads = threads
+        nodes = [
+            self._graph.add(
+                "buffer",
+                f"video_size={picture.width}x{picture.height}:pix_fmt={picture.format.name}:time_base=1/1"
+                # Without these two the filters would take every picture for limited range.
+                f":pixel_aspect=1/1:colorspace={int(picture.colorspace)}:range={int(picture.color_range)}",
+            )
+        ]
+        for step in steps:
+            name, _, arguments = step.partition("=")
+            nodes.append(self._graph.add(name, arguments or None))
+        nodes.append(self._graph.add("buffersink"))
+        self._graph.link_nodes(*nodes)
+        self._graph.configure()
+        self._pushed = 0
+
+    def push(self, picture: av.VideoFrame | None) -> list[av.VideoFrame]:
+        """Give one picture, or None at the end; returns what is ready. Time stamps are not kept."""
+        if picture is not None:
+            picture.pts = self._pushed
+            self._pushed += 1
+        self._graph.vpush(picture)
+        ready: list[av.VideoFrame] = []
+        while True:
+            try:
+                ready.append(self._graph.vpull())
+            except (AgainError, av.error.EOFError):
+                return ready

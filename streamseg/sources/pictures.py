@@ -1,0 +1,113 @@
+"""Single pictures: recognised by their first bytes, decoded, and which way up they are."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import av
+
+from streamseg.libav import reason
+
+__all__ = ["decode_picture", "exif_orientation", "picture_codec"]
+
+_ORIENTATION = 0x0112
+
+
+def picture_codec(head: bytes) -> str | None:
+    """FFmpeg's decoder for a picture that begins with `head` (32 bytes are enough); None where it is none.
+
+    >>> picture_codec(b"BM" + bytes(30))
+    'bmp'
+    """
+    if head.startswith(b"\xff\xd8\xff"):
+        return "mjpeg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"BM") and len(head) > 14:
+        return "bmp"
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return "tiff"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "webp"
+    return None
+
+
+def decode_picture(data: bytes, max_pixels: int) -> tuple[av.VideoFrame, Any]:
+    """The picture in `data` and the context that decoded it.
+
+    Raises:
+        ValueError: it is no picture, a broken one, or larger than `max_pixels`; the message says which.
+    """
+    codec = picture_codec(data[:32])
+    if codec is None:
+        raise ValueError("no JPEG, PNG, WebP, BMP or TIFF")
+    if codec == "webp" and b"ANIM" in data[:64]:
+        raise ValueError("an animated WebP, which cannot be read")
+    context: Any = av.CodecContext.create(codec, "r")
+    # The decoder refuses before it allocates.
+    context.options = {"max_pixels": str(max_pixels)}
+    context.thread_count = 1
+    try:
+        pictures = context.decode(av.Packet(data)) or context.decode(None)
+    except av.error.InvalidDataError as error:
+        raise ValueError("broken") from error
+    except av.error.ArgumentError as error:
+        raise ValueError(f"larger than {max_pixels} pixels; raise max_pixels to try") from error
+    except (av.FFmpegError, ValueError) as error:
+        raise ValueError(reason(error)) from error
+    if not pictures:
+        raise ValueError("broken")
+    return pictures[0], context
+
+
+def exif_orientation(data: bytes) -> int:
+    """1 to 8 as EXIF counts; 1, upright, where `data` does not say."""
+    codec = picture_codec(data[:32])
+    block = data if codec == "tiff" else _exif_block(data, codec)
+    try:
+        return _orientation(block)
+    except struct.error:
+        return 1
+
+
+def _exif_block(data: bytes, codec: str | None) -> bytes:
+    """The TIFF structure inside a JPEG, PNG or WebP file; empty where there is none."""
+    try:
+        if codec == "mjpeg":
+            at = 2
+            while data[at] == 0xFF and data[at + 1] != 0xDA:
+                (size,) = struct.unpack_from(">H", data, at + 2)
+                if data[at + 1] == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+                    return data[at + 10 : at + 2 + size]
+                at += 2 + size
+        elif codec == "png":
+            at = 8
+            while at < len(data):
+                (size,) = struct.unpack_from(">I", data, at)
+                if data[at + 4 : at + 8] == b"eXIf":
+                    return data[at + 8 : at + 8 + size]
+                at += 12 + size
+        elif codec == "webp":
+            at = 12
+            while at < len(data):
+                (size,) = struct.unpack_from("<I", data, at + 4)
+                if data[at : at + 4] == b"EXIF":
+                    return data[at + 8 : at + 8 + size].removeprefix(b"Exif\0\0")
+                at += 8 + size + size % 2
+    except (struct.error, IndexError):
+        pass
+    return b""
+
+
+def _orientation(block: bytes) -> int:
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return 1
+    (directory,) = struct.unpack_from(order + "I", block, 4)
+    (entries,) = struct.unpack_from(order + "H", block, directory)
+    for entry in range(entries):
+        tag, kind, _, value = struct.unpack_from(order + "HHIH", block, directory + 2 + 12 * entry)
+        if tag == _ORIENTATION and kind == 3:
+            return int(value) if 1 <= value <= 8 else 1
+    return 1
