@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamseg.pixels.letterbox import Placement
 
-__all__ = ["box_mask", "boxes_in_cells", "box_probability", "fit_frame", "sigmoid"]
+__all__ = ["box_mask", "box_probability", "boxes_in_cells", "fit_frame", "sigmoid"]
 
 Floats = NDArray[np.floating]
 Window = tuple[slice, slice]

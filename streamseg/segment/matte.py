@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from streamseg.errors import InferenceError, ModelLoadError
 from streamseg.frame import Frame
@@ -13,8 +15,16 @@ from streamseg.pixels.masks import sigmoid
 from streamseg.segment.inspect import GraphFacts
 from streamseg.segment.ort import Session
 from streamseg.segment.result import Matte
+from streamseg.segment.yolo import input_size
 
 __all__ = ["MatteSegmenter"]
+
+# A Clip is taken for one to 0..1: nobody cuts logits.
+_GIVES_0_TO_1 = {"Sigmoid", "HardSigmoid", "Softmax", "Clip"}
+_CARRIES_VALUES = {
+    "Cast", "Flatten", "Gather", "Identity", "Reshape", "Resize", "Slice", "Squeeze", "Transpose", "Unsqueeze",
+    "Upsample",
+}  # fmt: skip
 
 
 class MatteSegmenter:
@@ -30,8 +40,7 @@ class MatteSegmenter:
         """
         if facts.channels != 3:
             raise ModelLoadError(f"{facts.path.name} takes no RGB picture; {facts.describe_inputs()}")
-        height, width = facts.input_hw
-        size = size_wh or ((width, height) if width and height else None)
+        size = input_size(facts, size_wh)
         if size is None:
             raise ModelLoadError(f"{facts.path.name} leaves its input size open; give one; {facts.describe_inputs()}")
         assert facts.image is not None
@@ -41,7 +50,7 @@ class MatteSegmenter:
         self._image = facts.image.name
         self._dtype: type[np.floating] = np.float16 if facts.image.dtype == "float16" else np.float32
         self._input: ModelInput | None = None
-        self._logits = False
+        self._logits = not _ends_in_range(facts.path, facts.outputs[0].name)
 
     def __call__(self, frame: Frame) -> Matte:
         """Segment one frame.
@@ -58,16 +67,22 @@ class MatteSegmenter:
                 smooth=True,
             )
         (output,) = self._session.run([self._facts.outputs[0].name], {self._image: self._input(frame)})
-        alpha = output[0].astype(np.float32, copy=False)
-        if 1 not in (alpha.shape[0], alpha.shape[-1]):
+        if output.ndim != 4 or 1 not in (output.shape[1], output.shape[3]):
             raise InferenceError(f"{self._facts.path.name} gave {output.shape}, not one opacity a pixel")
-        alpha = alpha[..., 0] if alpha.shape[-1] == 1 else alpha[0]
-        if self._logits:
-            alpha = sigmoid(np.ascontiguousarray(alpha))
-        return Matte(np.clip(alpha, 0, 1), frame_wh)
+        alpha = (output[0, 0] if output.shape[1] == 1 else output[0, ..., 0]).astype(np.float32)
+        return Matte(sigmoid(alpha) if self._logits else np.clip(alpha, 0, 1, out=alpha), frame_wh)
 
     def describe(self) -> dict[str, Any]:
         """What runs, for reports; `load_segmenter` adds the file and the session."""
         width, height = self._size_wh
         shape = [1, 3, height, width] if self._facts.layout == "nchw" else [1, height, width, 3]
         return {"family": self._facts.family, "input_shape": shape}
+
+
+def _ends_in_range(path: Path, output: str) -> bool:
+    """Whether the graph itself brings the output into 0..1; where it does not, the output is logits."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    while (node := makers.get(output)) is not None and node.op_type in _CARRIES_VALUES:
+        output = node.input[0]
+    return node is not None and node.op_type in _GIVES_0_TO_1
