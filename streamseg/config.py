@@ -92,9 +92,9 @@ class EdgeSettings(_Section):
     """How the matte meets the picture."""
 
     mode: Literal["guided", "plain"] = Field("guided", description="guided follows the picture's edges, plain does not")
-    radius: float = Field(0.012, gt=0, le=0.2, description="reach of the guided filter, as a share of the height")
+    radius: float = Field(0.006, gt=0, le=0.2, description="reach of the guided filter, as a share of the height")
     epsilon: float = Field(
-        1e-3, gt=0, le=1, description="regularisation of the guided filter, in squared luma of 0 to 1; more is softer"
+        1e-4, gt=0, le=1, description="regularisation of the guided filter, in squared luma of 0 to 1; more is softer"
     )
     threshold: float = Field(0.5, gt=0, lt=1, description="opacity in the middle of the edge; lower keeps more")
     feather: float = Field(0.5, ge=0, le=1, description="softness of the edge; 0 is hard")
@@ -104,9 +104,9 @@ class TemporalSettings(_Section):
     """Steadiness over time."""
 
     smoother: Literal["uncertainty", "half-life", "none"] = Field(
-        "uncertainty", description="uncertainty holds back only what the network is unsure of, half-life everything"
+        "uncertainty", description="uncertainty holds back only unsure and unmoved pixels, half-life everything"
     )
-    half_life_s: float = Field(0.1, gt=0, le=10, description="after this time the past weighs half, seconds")
+    half_life_s: float = Field(0.15, gt=0, le=10, description="after this time the past weighs half, seconds")
     scene_cut: bool = Field(True, description="forget the past at a cut to another shot")
 
 

@@ -98,8 +98,8 @@ class Edges:
     """
 
     guided: bool = True
-    radius: float = 0.012
-    epsilon: float = 1e-3
+    radius: float = 0.006
+    epsilon: float = 1e-4
     threshold: float = 0.5
     feather: float = 0.5
 

@@ -25,8 +25,8 @@ def guided_upsample(
     matte: NDArray[np.float32],
     luma: Plane,
     *,
-    radius: float = 0.012,
-    epsilon: float = 1e-3,
+    radius: float = 0.006,
+    epsilon: float = 1e-4,
     curve: Plane | None = None,
     out: Plane | None = None,
 ) -> Plane:

@@ -22,7 +22,7 @@ class SceneCut:
         ratio: by how much the change exceeds the recent average change.
     """
 
-    def __init__(self, threshold: float = 22.0, ratio: float = 4.0) -> None:
+    def __init__(self, threshold: float = 22.0, ratio: float = 2.5) -> None:
         self._threshold = threshold
         self._ratio = ratio
         self._thumbnail: NDArray[np.float32] | None = None
