@@ -92,4 +92,4 @@ def run_lengths(mask: NDArray[np.uint8], offset_xy: tuple[int, int], size_wh: tu
     ends = np.delete(ends, np.concatenate([joined, joined + 1]))
     counts = np.diff(ends, prepend=0).tolist()
     rest = width * height - int(ends[-1])
-    return counts + [rest] if rest else counts
+    return [*counts, rest] if rest else counts

@@ -72,8 +72,10 @@ def load_segmenter(
     """
     path = Path(path)
     facts = inspect_onnx(path)
-    if facts.family not in ("yolo-seg", "matte"):
-        raise ModelLoadError(facts.refusal())
+    _check(facts)
+    size_wh = _input_size(facts, size_wh)
+    if size_wh is None and facts.family == "matte":
+        raise ModelLoadError(f"{path.name} leaves its input's size open; set one, such as 256x256")
     session = Session(path, provider=provider, threads=threads)
     segmenter: YoloSegmenter | MatteSegmenter
     if facts.family == "yolo-seg":
@@ -82,11 +84,48 @@ def load_segmenter(
             classes=classes,
         )  # fmt: skip
     else:
-        segmenter = MatteSegmenter(session, facts, size_wh=size_wh)
+        assert size_wh is not None
+        segmenter = MatteSegmenter(session, facts, size_wh)
     loaded = _Loaded(segmenter, session, facts)
     if warm_up:
         loaded(_grey_frame())
     return loaded
+
+
+def _check(facts: GraphFacts) -> None:
+    """Raise `ModelLoadError` for a graph that no module here can run."""
+    if facts.family not in ("yolo-seg", "matte"):
+        lead = "not supported yet: " if facts.family == "classmap" else ""
+        raise ModelLoadError(lead + facts.refusal())
+    image = facts.image
+    if image is None or facts.channels != 3 or image.dtype not in ("float32", "float16"):
+        raise ModelLoadError(f"{facts.path.name} takes no RGB picture of floats; {facts.describe_inputs()}")
+    if facts.family == "yolo-seg" and facts.layout != "nchw":
+        raise ModelLoadError(f"{facts.path.name} takes no picture of layout [1,3,h,w]; {facts.describe_inputs()}")
+    if facts.family == "yolo-seg" and facts.names and facts.class_count not in (len(facts.names), None):
+        raise ModelLoadError(
+            f"{facts.path.name} names {len(facts.names)} classes and gives scores for {facts.class_count}; "
+            f"export it again with the layout of ultralytics; {facts.describe_outputs()}"
+        )
+
+
+def _input_size(facts: GraphFacts, size_wh: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The input's (w, h): `size_wh` where the graph allows it, else the graph's; None where both leave it open."""
+    height, width = facts.input_hw
+    if size_wh is None:
+        if (width is None) != (height is None):
+            raise ModelLoadError(f"{facts.path.name} leaves one side of its input open; set the size")
+        return (width, height) if width and height else None
+    asked = f"{size_wh[0]}x{size_wh[1]}"
+    if (width or size_wh[0], height or size_wh[1]) != size_wh:
+        raise ModelLoadError(
+            f"{facts.path.name} has a fixed input of {width or 'any'}x{height or 'any'}, not {asked}; "
+            "leave the size out, or export the model with dynamic shapes"
+        )
+    stride = facts.stride or 1
+    if min(size_wh) < stride or size_wh[0] % stride or size_wh[1] % stride:
+        raise ModelLoadError(f"input size {asked} is no multiple of the network's stride, {stride}")
+    return size_wh
 
 
 class _Loaded:

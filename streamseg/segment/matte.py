@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from streamseg.errors import InferenceError, ModelLoadError
+from streamseg.errors import InferenceError
 from streamseg.frame import Frame
 from streamseg.pixels.letterbox import ModelInput, Placement
 from streamseg.pixels.masks import sigmoid
 from streamseg.segment.inspect import GraphFacts
 from streamseg.segment.ort import Session
 from streamseg.segment.result import Matte
-from streamseg.segment.yolo import input_size
 
 __all__ = ["MatteSegmenter"]
 
@@ -32,21 +31,12 @@ class MatteSegmenter:
 
     class_names: tuple[str, ...] = ("person",)
 
-    def __init__(self, session: Session, facts: GraphFacts, *, size_wh: tuple[int, int] | None = None) -> None:
-        """Args are those of `load_segmenter`.
-
-        Raises:
-            ModelLoadError: the graph takes no RGB picture, or leaves its size open and `size_wh` is None.
-        """
-        if facts.channels != 3:
-            raise ModelLoadError(f"{facts.path.name} takes no RGB picture; {facts.describe_inputs()}")
-        size = input_size(facts, size_wh)
-        if size is None:
-            raise ModelLoadError(f"{facts.path.name} leaves its input size open; give one; {facts.describe_inputs()}")
+    def __init__(self, session: Session, facts: GraphFacts, size_wh: tuple[int, int]) -> None:
+        """`facts` are of a matte graph with an RGB input; `size_wh` is the input's."""
         assert facts.image is not None
         self._session = session
         self._facts = facts
-        self._size_wh = size
+        self._size_wh = size_wh
         self._image = facts.image.name
         self._dtype: type[np.floating] = np.float16 if facts.image.dtype == "float16" else np.float32
         self._input: ModelInput | None = None

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streamseg.errors import InferenceError, ModelLoadError
+from streamseg.errors import InferenceError
 from streamseg.frame import Frame
 from streamseg.pixels.letterbox import ModelInput, Placement, best_rectangle
 from streamseg.segment.inspect import GraphFacts
@@ -37,26 +37,20 @@ class YoloSegmenter:
         max_instances: int = 300,
         classes: Collection[int] | None = None,
     ) -> None:
-        """Args are those of `load_segmenter`.
+        """Args are those of `load_segmenter`, but `size_wh` is the input's; None takes the frame's best rectangle.
 
-        Raises:
-            ModelLoadError: the graph is laid out for another input, or `size_wh` does not fit it.
+        `facts` are of a yolo-seg graph with an RGB input of layout (1, 3, h, w).
         """
-        if facts.layout != "nchw" or facts.channels not in (3, None):
-            raise ModelLoadError(
-                f"{facts.path.name} takes no RGB picture of layout [1,3,h,w]; {facts.describe_inputs()}"
-            )
+        assert facts.image is not None
         self._session = session
         self._facts = facts
-        self._fixed_wh = input_size(facts, size_wh)
+        self._size_wh = size_wh
         self._stride = facts.stride or 32
         self.confidence = confidence
         self.iou = iou
         self.max_instances = max_instances
         self.classes = None if classes is None else tuple(sorted(set(classes)))
-        count = facts.class_count or 0
-        self.class_names = tuple(facts.names.get(index, f"class{index}") for index in range(count))
-        assert facts.image is not None
+        self.class_names = _names(facts, facts.class_count or 0)
         self._image = facts.image.name
         self._dtype: type[np.floating] = np.float16 if facts.image.dtype == "float16" else np.float32
         self._input: ModelInput | None = None
@@ -69,61 +63,38 @@ class YoloSegmenter:
         """
         frame_wh = (frame.width, frame.height)
         if self._input is None or self._input.placement.frame_wh != frame_wh:
-            input_wh = self._fixed_wh or best_rectangle(frame_wh, stride=self._stride)
+            input_wh = self._size_wh or best_rectangle(frame_wh, stride=self._stride)
             self._input = ModelInput(Placement.letterbox(frame_wh, input_wh), dtype=self._dtype)
         names = [str(self._facts.detections), str(self._facts.prototypes)]
         detections, prototypes = self._session.run(names, {self._image: self._input(frame)})
-        m = prototypes.shape[1]
-        rows = detections[0]
-        if rows.shape[0] <= 4 + m:
-            raise InferenceError(f"{self._facts.path.name} gave {rows.shape[0]} rows, no room for a class")
+        mask_count = prototypes.shape[1]
+        class_count = detections.shape[1] - 4 - mask_count
+        if class_count < 1:
+            raise InferenceError(f"{self._facts.path.name} gave {detections.shape}, which leaves no room for a class")
+        if class_count != len(self.class_names):  # the graph had left it open
+            self.class_names = _names(self._facts, class_count)
         boxes, scores, class_ids, coefficients = select(
-            rows, m, self.confidence, self.iou, self.max_instances, self.classes
+            detections[0], mask_count, self.confidence, self.iou, self.max_instances, self.classes
         )
         placement = self._input.placement
         return Instances(
             placement.to_frame(boxes), scores, class_ids, coefficients, prototypes[0], placement, self.class_names
         )
 
-    def input_shape(self) -> tuple[int | str, ...]:
-        """(1, 3, h, w); "dynamic" for what the frame decides."""
-        if self._input is not None:
-            return tuple(self._input.blob.shape)
-        if self._fixed_wh:
-            return (1, 3, self._fixed_wh[1], self._fixed_wh[0])
-        return (1, 3, "dynamic", "dynamic")
-
     def describe(self) -> dict[str, Any]:
         """What runs, for reports; `load_segmenter` adds the file and the session."""
+        size_wh = self._input.placement.input_wh if self._input else self._size_wh
         return {
             "family": self._facts.family,
-            "input_shape": list(self.input_shape()),
+            "input_shape": [1, 3, size_wh[1], size_wh[0]] if size_wh else None,
             "confidence": self.confidence,
             "iou": self.iou,
             "max_instances": self.max_instances,
         }
 
 
-def input_size(facts: GraphFacts, size_wh: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The input's (w, h): the graph's where fixed, else `size_wh`.
-
-    Raises:
-        ModelLoadError: the two contradict each other, or the stride does not divide `size_wh`.
-    """
-    height, width = facts.input_hw
-    if size_wh is not None:
-        if (width or size_wh[0], height or size_wh[1]) != size_wh:
-            raise ModelLoadError(
-                f"{facts.path.name} has a fixed input of {width}x{height}, not {size_wh[0]}x{size_wh[1]}; "
-                "export it with dynamic shapes, or leave the size out"
-            )
-        stride = facts.stride or 1
-        if size_wh[0] % stride or size_wh[1] % stride:
-            raise ModelLoadError(
-                f"input size {size_wh[0]}x{size_wh[1]} is no multiple of the network's stride, {stride}"
-            )
-        return size_wh
-    return (width, height) if width and height else None
+def _names(facts: GraphFacts, count: int) -> tuple[str, ...]:
+    return tuple(facts.names.get(index, f"class {index}") for index in range(count))
 
 
 def select(
