@@ -102,7 +102,7 @@ def _seen(path: Path) -> tuple[str, str, str, str]:
     except ModelLoadError:
         return "", "damaged", "", ""
     size = "dynamic" if facts.dynamic else "x".join(map(str, facts.input_hw)) if facts.image else ""
-    return facts.task or "", facts.family, size, (facts.licence or "").split(" ")[0]
+    return facts.task or "", facts.family, size, (facts.licence or "").split(" (")[0]
 
 
 def _pull(args: argparse.Namespace) -> None:
