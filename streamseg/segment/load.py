@@ -145,7 +145,6 @@ class _Loaded:
         return self._segmenter(frame)
 
     def describe(self) -> dict[str, Any]:
-        image = self._facts.image
         return {
             "model": self._facts.path.name,
             "sha256": self._sha256,
@@ -153,7 +152,7 @@ class _Loaded:
             "provider": self._session.provider,
             "cpu_nodes": self._session.cpu_nodes,
             "threads": self._session.threads,
-            "precision": image.dtype if image else None,
+            "precision": self._facts.precision,
             "onnxruntime": runtime_version(),
         }
 

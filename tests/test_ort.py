@@ -1,0 +1,170 @@
+"""Sessions: providers, threads, and one line for whatever is wrong with a file or the installation."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+
+import networks
+import numpy as np
+import pytest
+
+from streamseg.errors import InferenceError, ModelLoadError
+from streamseg.segment import load_segmenter, ort
+from streamseg.segment.ort import PROVIDERS, Session, probe_providers, usable_cores
+
+
+def one_line(error: pytest.ExceptionInfo) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    assert not text.endswith(".")
+    return text
+
+
+@pytest.fixture
+def model(tmp_path):
+    return networks.matte(tmp_path / "m.onnx")
+
+
+def test_runs_and_says_on_what(model):
+    session = Session(model, provider="cpu", threads=1)
+    assert (session.provider, session.threads, session.cpu_nodes) == ("cpu", 1, False)
+    (out,) = session.run(["out"], {"image": np.ones((1, 3, 32, 32), np.float32)})
+    assert np.allclose(out, 1 / (1 + np.exp(-5)))
+
+
+def test_auto_ends_on_the_processor_where_nothing_else_runs(model, monkeypatch):
+    monkeypatch.setattr(ort, "_AUTO", ("directml", "cpu"))
+    if ("directml", True, "") in probe_providers():
+        pytest.skip("DirectML runs here")
+    assert Session(model).provider == "cpu"
+
+
+def test_every_provider_is_probed_and_the_processor_runs():
+    found = probe_providers()
+    assert [name for name, _, _ in found] == list(PROVIDERS)
+    assert found[0] == ("cpu", True, "")
+    assert all(ok or why for _, ok, why in found)
+
+
+def test_a_provider_that_cannot_run_is_an_error_with_its_remedy(model):
+    missing = next((name for name, ok, _ in probe_providers() if not ok), None)
+    if missing is None:
+        pytest.skip("every provider runs here")
+    with pytest.raises(ModelLoadError) as error:
+        Session(model, provider=missing)
+    assert f"{missing!r} cannot run" in one_line(error)
+    assert PROVIDERS[missing][1] in str(error.value)
+
+
+def test_an_unknown_provider_lists_those_there_are(model):
+    with pytest.raises(ModelLoadError, match="'gpu'; there are auto, cpu, cuda"):
+        Session(model, provider="gpu")
+
+
+def test_a_provider_that_the_runtime_passes_over_in_silence(model, monkeypatch):
+    """ONNX Runtime may go on with the CPU when a provider's libraries are missing; that must not pass."""
+    import onnxruntime
+
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    real = onnxruntime.InferenceSession
+
+    def falls_back(source, options, providers, **rest):
+        assert rest == {"enable_fallback": 0}
+        return real(source, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", falls_back)
+    with pytest.raises(ModelLoadError) as error:
+        Session(model, provider="cuda")
+    assert "went on with CPUExecutionProvider" in one_line(error)
+    assert Session(model, provider="auto").provider == "cpu"
+
+
+def test_without_onnxruntime_the_error_names_the_extra(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModelLoadError) as error:
+        Session(model)
+    assert 'pip install "streamseg[cpu]"' in one_line(error)
+    with pytest.raises(ModelLoadError):
+        probe_providers()
+
+
+def test_a_broken_runtime_is_no_traceback(model, monkeypatch):
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    real = builtins.__import__
+
+    def broken(name, *args, **rest):
+        if name == "onnxruntime":
+            raise ImportError("libonnxruntime.so.1: cannot open shared object file")
+        return real(name, *args, **rest)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    with pytest.raises(ModelLoadError) as error:
+        ort.runtime_version()
+    assert "cannot open shared object" in one_line(error)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 40, 0.5, 0.95])
+def test_a_file_cut_off_is_one_line(model, tmp_path, keep, capfd):
+    data = model.read_bytes()
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(data[: keep if isinstance(keep, int) else int(len(data) * keep)])
+    with pytest.raises(ModelLoadError) as error:
+        load_segmenter(path)
+    assert "cut.onnx" in one_line(error)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_with_flipped_bytes_never_escapes_as_anything_else(model, tmp_path):
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(40):
+        data = bytearray(model.read_bytes())
+        for place in rng.integers(0, len(data), 6):
+            data[place] = rng.integers(0, 256)
+        path = tmp_path / "flipped.onnx"
+        path.write_bytes(data)
+        try:
+            load_segmenter(path, threads=1, warm_up=False)
+        except ModelLoadError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 10
+
+
+def test_a_graph_that_the_runtime_refuses_is_one_line(tmp_path):
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("NoSuchOperator", ["x"], ["y"])],
+        "odd",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 8, 8])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelLoadError) as error:
+        load_segmenter(path)
+    assert "odd.onnx" in one_line(error)
+
+
+def test_a_failure_while_running_is_an_inference_error(model):
+    session = Session(model, threads=1)
+    with pytest.raises(InferenceError) as error:
+        session.run(["out"], {"image": np.ones((1, 3, 7, 7), np.float32)})
+    assert "m.onnx failed on a frame" in one_line(error)
+
+
+def test_threads_follow_the_processors_that_this_process_may_use(monkeypatch):
+    assert usable_cores() >= 1
+    monkeypatch.setattr(ort.os, "sched_getaffinity", lambda _: {0}, raising=False)
+    assert usable_cores() == 1
+
+
+def test_threads_follow_a_containers_quota(monkeypatch):
+    monkeypatch.setattr(ort.os, "sched_getaffinity", lambda _: set(range(1000, 1016)), raising=False)
+    monkeypatch.setattr(ort, "_cpu_quota", lambda: 3)
+    assert usable_cores() == 3

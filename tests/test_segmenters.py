@@ -1,0 +1,126 @@
+"""What every segmenter keeps to, whatever its network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from fractions import Fraction
+
+import networks
+import numpy as np
+import pytest
+from test_yolo import DETECTIONS, PROTOTYPES
+
+from streamseg.errors import ModelLoadError
+from streamseg.frame import Colour, Frame, Origin
+from streamseg.segment import load_segmenter
+
+KINDS = {
+    "yolo": lambda folder: networks.yolo_seg(folder / "net.onnx", DETECTIONS, PROTOTYPES),
+    "yolo-half": lambda folder: networks.yolo_seg(folder / "net.onnx", DETECTIONS, PROTOTYPES, dtype=np.float16),
+    "yolo-dynamic": lambda folder: networks.yolo_seg(
+        folder / "net.onnx", DETECTIONS, PROTOTYPES, input_shape=(1, 3, "h", "w")
+    ),
+    "matte": lambda folder: networks.matte(folder / "net.onnx"),
+    "matte-last": lambda folder: networks.matte(folder / "net.onnx", layout="nhwc"),
+}
+
+
+@pytest.fixture(params=KINDS)
+def path(request, tmp_path):
+    return KINDS[request.param](tmp_path)
+
+
+def noise(width, height, seed=0):
+    planes = np.random.default_rng(seed).integers(0, 256, (height * 3 // 2, width), dtype=np.uint8)
+    return Frame(planes, 7, Fraction(1, 30), 3, 0.0, Colour(), Origin("noise", (width, height)))
+
+
+@pytest.mark.parametrize("size", [(128, 96), (64, 64), (2, 2), (98, 202), (400, 2)])
+def test_the_matte_is_opacity_over_the_frame(path, size):
+    segment = load_segmenter(path, threads=1)
+    seen = segment(noise(*size))
+    assert seen.frame_wh == size
+    for largest in (False, True):
+        alpha = seen.matte([0], largest=largest)
+        assert alpha.dtype == np.float32
+        assert alpha.ndim == 2
+        assert alpha.size
+        assert alpha.min() >= 0
+        assert alpha.max() <= 1
+
+
+def test_the_frame_is_left_alone_and_the_answer_repeats(path):
+    segment = load_segmenter(path, threads=1)
+    picture = noise(128, 96)
+    before = picture.planes.copy()
+    first = segment(picture).matte().copy()
+    segment(noise(128, 96, seed=1))
+    assert np.array_equal(segment(picture).matte(), first)
+    assert np.array_equal(picture.planes, before)
+
+
+def test_an_answer_outlives_the_next_frame(path):
+    segment = load_segmenter(path, threads=1)
+    seen = segment(noise(128, 96))
+    first = seen.matte().copy()
+    segment(noise(128, 96, seed=1))
+    assert np.array_equal(seen.matte(), first)
+
+
+def test_a_report_says_what_ran(path):
+    report = load_segmenter(path, provider="cpu", threads=1).describe()
+    json.dumps(report)
+    assert report["model"] == "net.onnx"
+    assert report["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert report["provider"] == "cpu"
+    assert report["threads"] == 1
+    assert len(report["input_shape"]) == 4
+    assert report["family"] in ("yolo-seg", "matte")
+    assert report["precision"] in ("float32", "float16")
+    assert report["onnxruntime"]
+
+
+def test_a_fixed_input_takes_no_other_size(tmp_path):
+    path = KINDS["yolo"](tmp_path)
+    with pytest.raises(ModelLoadError, match="fixed input of 64x64, not 320x192; leave the size out"):
+        load_segmenter(path, size_wh=(320, 192))
+    load_segmenter(path, size_wh=(64, 64), threads=1)
+
+
+@pytest.mark.parametrize("size", [(100, 64), (64, 33), (0, 0)])
+def test_a_size_that_the_stride_does_not_divide(tmp_path, size):
+    with pytest.raises(ModelLoadError, match="multiple of the network's stride, 32"):
+        load_segmenter(KINDS["yolo-dynamic"](tmp_path), size_wh=size)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: networks.matte(path, channels=1), "takes no RGB picture"),
+        (lambda path: networks.yolo_seg(path, DETECTIONS, PROTOTYPES, input_shape=(1, 64, 64, 3)), "layout"),
+        (lambda path: networks.yolo_seg(path, DETECTIONS, PROTOTYPES, input_shape=(1, 1, 64, 64)), "no RGB picture"),
+        (lambda path: networks.yolo_seg(path, DETECTIONS, PROTOTYPES, input_shape=(1, 4, 64, 64)), "images float32"),
+        (lambda path: networks.yolo_seg(path, DETECTIONS, PROTOTYPES, names=("a", "b")), "names 2 classes"),
+        (lambda path: networks.yolo_seg(path, DETECTIONS[:9], PROTOTYPES[:0]), "no segmentation network"),
+    ],
+)
+def test_another_input_or_output_is_described(tmp_path, make, says):
+    path = make(tmp_path / "net.onnx")
+    with pytest.raises(ModelLoadError, match=says) as error:
+        load_segmenter(path)
+    assert "\n" not in str(error.value)
+    assert "net.onnx" in str(error.value)
+
+
+@pytest.mark.material
+@pytest.mark.parametrize("name", ["twinlitenet", "rvm_mobilenetv3_720p", "sinet_portrait", "deeplab_portrait"])
+def test_networks_of_other_families_are_described(material, name):
+    with pytest.raises(ModelLoadError, match="outputs: "):
+        load_segmenter(material / f"models/{name}.onnx")
+
+
+@pytest.mark.material
+def test_a_checkpoint_is_no_model_to_run(material):
+    with pytest.raises(ModelLoadError, match="models import"):
+        load_segmenter(material / "models/yolov8n-seg.pt")
