@@ -206,6 +206,9 @@ def _parse(path: Path, data: bytes | None) -> Any:
     # Random bytes can parse, and a file cut off behind the graph does: both lack one of these.
     if not (model.graph.node and model.graph.output and model.opset_import):
         raise ModelLoadError(f"{path.name} is no ONNX file, or is cut off; {again}")
+    # Protobuf hands over text that is no UTF-8 as bytes.
+    if not all(isinstance(value.name, str) for value in (*model.graph.input, *model.graph.output)):
+        raise ModelLoadError(f"{path.name} is damaged; {again}")
     return model
 
 
