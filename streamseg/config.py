@@ -94,10 +94,13 @@ class EdgeSettings(_Section):
     mode: Literal["guided", "plain"] = Field("guided", description="guided follows the picture's edges, plain does not")
     radius: float = Field(0.006, gt=0, le=0.2, description="reach of the guided filter, as a share of the height")
     epsilon: float = Field(
-        1e-4, gt=0, le=1, description="regularisation of the guided filter, in squared luma of 0 to 1; more is softer"
+        5e-4, gt=0, le=1, description="regularisation of the guided filter, in squared luma of 0 to 1; more is softer"
     )
     threshold: float = Field(0.5, gt=0, lt=1, description="opacity in the middle of the edge; lower keeps more")
     feather: float = Field(0.5, ge=0, le=1, description="softness of the edge; 0 is hard")
+    decontaminate: bool = Field(
+        True, description="take the old background's colours out of the soft edge; blur does without"
+    )
 
 
 class TemporalSettings(_Section):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streamseg.frame import Frame, Output, Plane
 from streamseg.pixels.blend import light_wrap, over
 from streamseg.pixels.blur import blur_background
+from streamseg.pixels.decontaminate import decontaminate
 from streamseg.pixels.fit import Fit, fit_planes
 from streamseg.pixels.guided import edge_curve, guided_upsample, plain_upsample
 from streamseg.pixels.planes import split, yuv_colour
@@ -95,13 +96,15 @@ class Edges:
         epsilon: of the guided filter, in squared luma of [0, 1].
         threshold: opacity in the middle of the edge, in (0, 1); lower keeps more.
         feather: softness of the edge, in [0, 1].
+        decontaminate: take the old background's light out of the soft edge. Not over the same room out of focus.
     """
 
     guided: bool = True
     radius: float = 0.006
-    epsilon: float = 1e-4
+    epsilon: float = 5e-4
     threshold: float = 0.5
     feather: float = 0.5
+    decontaminate: bool = True
 
 
 class Background:
@@ -136,13 +139,16 @@ class Background:
         with self._timed("upsample"):
             alpha = self.opacity(frame, matte)
         if self._backdrop is None:
-            return Output(frame.with_picture(frame.planes, alpha), segmentation, alpha)
+            foreground = decontaminate(frame.planes, alpha) if self._edges.decontaminate else frame.planes
+            return Output(frame.with_picture(foreground, alpha), segmentation, alpha)
         # The sinks still read the last picture while this one is made: each gets an array of its own.
         out = np.empty_like(frame.planes)
         with self._timed("backdrop"):
             background = self._backdrop(frame, alpha, out)
         with self._timed("blend"):
             foreground = frame.planes
+            if self._edges.decontaminate and not isinstance(self._backdrop, BlurredRoom):
+                foreground = decontaminate(foreground, alpha)
             if self._wrap > 0:
                 foreground = foreground.copy()
                 light_wrap(foreground, background, alpha, self._wrap)

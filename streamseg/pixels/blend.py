@@ -7,11 +7,9 @@ import numpy as np
 
 from streamseg.frame import Plane
 from streamseg.pixels.planes import halve, split
+from streamseg.pixels.tiles import STRIP_ROWS
 
-__all__ = ["light_wrap", "over"]
-
-# Rows of a strip: a strip's operands and results then stay in the second-level cache.
-_STRIP_ROWS = 64
+__all__ = ["light_wrap", "over", "over_plane"]
 
 
 def over(foreground: Plane, background: Plane, alpha: Plane, out: Plane) -> Plane:
@@ -35,17 +33,18 @@ def over(foreground: Plane, background: Plane, alpha: Plane, out: Plane) -> Plan
     y, u, v = split(out)
     fore_y, fore_u, fore_v = split(foreground)
     back_y, back_u, back_v = split(background)
-    _over_plane(fore_y, back_y, alpha, y)
+    over_plane(fore_y, back_y, alpha, y)
     alpha_half = halve(alpha)
-    _over_plane(fore_u, back_u, alpha_half, u)
-    _over_plane(fore_v, back_v, alpha_half, v)
+    over_plane(fore_u, back_u, alpha_half, u)
+    over_plane(fore_v, back_v, alpha_half, v)
     return out
 
 
-def _over_plane(foreground: Plane, background: Plane, alpha: Plane, out: Plane) -> None:
+def over_plane(foreground: Plane, background: Plane, alpha: Plane, out: Plane) -> None:
+    """Blend one plane over another by an opacity of the same shape; `out` may be either of them."""
     scale = 1 / 255
-    for top in range(0, alpha.shape[0], _STRIP_ROWS):
-        rows = slice(top, top + _STRIP_ROWS)
+    for top in range(0, alpha.shape[0], STRIP_ROWS):
+        rows = slice(top, top + STRIP_ROWS)
         weight = alpha[rows]
         # Both products are rounded: a clear or an opaque pixel keeps its value to the bit.
         shown = cv2.multiply(foreground[rows], weight, scale=scale)
@@ -74,5 +73,5 @@ def light_wrap(picture: Plane, background: Plane, alpha: Plane, strength: float)
     # screen(a, b) = a + b - a * b
     cv2.subtract(cv2.add(y, light, dtype=cv2.CV_16U), cv2.multiply(y, light, scale=1 / 255), y, dtype=cv2.CV_8U)
     half = halve(weight)
-    _over_plane(back_u, u.copy(), half, u)
-    _over_plane(back_v, v.copy(), half, v)
+    over_plane(back_u, u.copy(), half, u)
+    over_plane(back_v, v.copy(), half, v)

@@ -1,0 +1,61 @@
+"""Do full-scale work in strips, and only where there is something to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["STRIP_ROWS", "Tile", "enlarge", "tiles"]
+
+# Rows of a strip, at full scale: its operands and results then stay in the second-level cache.
+STRIP_ROWS = 64
+
+# Runs of busy cells that are nearer to each other than this are one: a call costs more than a few idle cells.
+_JOIN_CELLS = 8
+
+
+class Tile(NamedTuple):
+    """A block of grid cells, ends exclusive."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def pixels(self, factor: int, shape_hw: tuple[int, ...]) -> tuple[slice, slice]:
+        """The rows and columns that the block covers in a picture whose cells are `factor` pixels wide."""
+        height, width = shape_hw
+        rows = slice(self.top * factor, min(self.bottom * factor, height))
+        return rows, slice(self.left * factor, min(self.right * factor, width))
+
+
+def tiles(busy: NDArray[np.bool_], factor: int) -> Iterator[Tile]:
+    """Blocks that together cover the busy cells of a grid, (rows, columns) bool, of `factor` pixels a cell."""
+    step = max(1, STRIP_ROWS // factor)
+    for top in range(0, busy.shape[0], step):
+        bottom = min(top + step, busy.shape[0])
+        columns = busy[top:bottom].any(axis=0)
+        bounds = np.flatnonzero(np.diff(columns, prepend=False, append=False)).reshape(-1, 2)
+        runs: list[tuple[int, int]] = []
+        for left, right in bounds.tolist():
+            if runs and left - runs[-1][1] < _JOIN_CELLS:
+                runs[-1] = (runs[-1][0], right)
+            else:
+                runs.append((left, right))
+        for left, right in runs:
+            yield Tile(top, bottom, left, right)
+
+
+def enlarge(grid: NDArray[Any], tile: Tile, factor: int) -> NDArray[Any]:
+    """The tile's part of `grid`, `factor` times larger, as if the whole were resized bilinearly."""
+    top, bottom, left, right = tile
+    above, below = max(top - 1, 0), min(bottom + 1, grid.shape[0])
+    before, after = max(left - 1, 0), min(right + 1, grid.shape[1])
+    part = grid[above:below, before:after]
+    full = cv2.resize(part, (part.shape[1] * factor, part.shape[0] * factor), interpolation=cv2.INTER_LINEAR)
+    y, x = (top - above) * factor, (left - before) * factor
+    return full[y : y + (bottom - top) * factor, x : x + (right - left) * factor]
