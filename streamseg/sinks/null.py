@@ -15,10 +15,10 @@ class NullSink:
     notices: Sequence[str] = ()
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
-        pass
+        """Pass over it."""
 
     def finish(self, packets: Sequence[Packet] = ()) -> None:
-        pass
+        """Nothing is left to do."""
 
     def close(self) -> None:
-        pass
+        """Nothing is open."""

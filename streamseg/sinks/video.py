@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
+import numpy as np
 
-from streamseg.errors import SinkOpenError, SinkWriteError, redact
-from streamseg.frame import Output, Packet, VideoInfo
+from streamseg.frame import Colour, Frame, Output, Packet, Plane, VideoInfo
+from streamseg.libav import Chain, matrix_name
+from streamseg.sinks.container import VideoFile
+from streamseg.sinks.encoders import choose_container, choose_encoding
+from streamseg.sinks.opacity import hide_transparent
 
 __all__ = ["VideoSink"]
 
+# Encoders that hold nothing but limited range, or RGB.
+_LIMITED_ONLY = frozenset({"prores_ks", "dnxhd", "mpeg4"})
+
 
 class VideoSink:
-    """A video file; a `Sink`. It has its name only when it is whole."""
+    """A video file; a `Sink`. It has its name only when it is whole.
+
+    Args:
+        url: a path, or "-" for standard output.
+        info: what the frames are like; its tracks are copied.
+        encoder, quality, preset: as `choose_encoding` takes them.
+        container_format: of standard output; of a path, its extension tells.
+        alpha: write the frames' opacity.
+        threads: of the encoder; 0 lets it choose.
+        overwrite: replace a file that has the name.
+
+    Raises:
+        SinkOpenError: it cannot be opened as asked.
+    """
 
     def __init__(
         self,
@@ -25,66 +45,119 @@ class VideoSink:
         *,
         encoder: str | None = None,
         quality: str | int | None = None,
+        container_format: str | None = None,
+        alpha: bool = False,
+        preset: str | None = None,
         threads: int = 0,
+        overwrite: bool = True,
     ) -> None:
-        self._path = Path(url)
-        self._partial = self._path.with_name(f"{self._path.stem}.partial{self._path.suffix}")
-        options = {"movflags": "hybrid_fragmented"} if self._path.suffix.lower() in (".mp4", ".mov", ".m4v") else {}
-        try:
-            self._container = av.open(str(self._partial), "w", container_options=options)
-            stream = self._container.add_stream(encoder or "libx264", rate=info.rate or Fraction(30))
-        except (OSError, ValueError, av.FFmpegError) as error:
-            raise SinkOpenError(redact(f"cannot write {url}: {error}")) from error
-        stream.width, stream.height = info.width, info.height
-        stream.pix_fmt = "yuv420p"
-        context = stream.codec_context
-        context.time_base = info.time_base
-        context.color_range = 2 if info.colour.full_range else 1
-        context.colorspace = info.colour.matrix
-        context.color_primaries = info.colour.primaries
-        context.color_trc = info.colour.transfer
-        context.sample_aspect_ratio = info.sample_aspect_ratio
-        context.thread_count = threads
-        context.options = {"preset": "veryfast", "crf": str(quality or 19)}
-        self._stream = stream
-        self._copies = {track.index: self._container.add_stream_from_template(track.template) for track in info.tracks}
-        self._container.metadata.update(info.metadata)
-        self._container.start_encoding()
+        container = choose_container(container_format or Path(url).suffix[1:], url)
+        encoding = choose_encoding(container, url, encoder=encoder, quality=quality, alpha=alpha, preset=preset)
+        self._alpha = alpha
+        self._size_wh = (info.width, info.height)
+        self._found = info.colour
+        self._colour = _written_colour(info.colour, encoding.codec, encoding.pixel_format)
+        self._format = encoding.pixel_format
+        self._planar = "yuva420p" if alpha else "yuv420p"
+        self._chain: Chain | None = None
+        self._resized = 0
+        self._file = VideoFile(
+            url,
+            container,
+            encoding,
+            info,
+            colour=self._colour,
+            size_wh=self._size_wh,
+            threads=threads,
+            overwrite=overwrite,
+        )
 
     @property
     def notices(self) -> Sequence[str]:
-        return ()
+        """One-line remarks for the user, so far."""
+        lines = [*self._file.notices, *self._file.copy_notices]
+        if self._resized:
+            lines.append(f"{self._resized} pictures of another size are scaled to {'x'.join(map(str, self._size_wh))}")
+        return lines
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
-        try:
-            self._copy(packets)
-            frame = output.frame
-            picture = av.VideoFrame.from_numpy_buffer(frame.planes, format="yuv420p")
-            picture.pts = frame.pts
-            picture.time_base = frame.time_base
-            self._container.mux(self._stream.encode(picture))
-        except (OSError, av.FFmpegError) as error:
-            raise SinkWriteError(redact(f"cannot write {self._partial}: {error}")) from error
+        """Encode one picture, copy the packets that travelled with it."""
+        frame = output.frame
+        picture = self._picture(frame)
+        self._file.write(picture, frame.pts, frame.time_base, packets)
 
     def finish(self, packets: Sequence[Packet] = ()) -> None:
-        try:
-            self._copy(packets)
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
-            os.replace(self._partial, self._path)
-        except (OSError, av.FFmpegError) as error:
-            raise SinkWriteError(redact(f"cannot write {self._partial}: {error}")) from error
+        """Complete the file and give it its name."""
+        self._file.finish(packets)
 
     def close(self) -> None:
-        self._container.close()
+        """Let go of the file."""
+        self._file.close()
 
-    def _copy(self, packets: Sequence[Packet]) -> None:
-        for packet in packets:
-            stream = self._copies.get(packet.track.index)
-            if stream is not None:
-                copy = av.Packet(bytes(packet.payload))
-                copy.pts, copy.dts, copy.duration = packet.payload.pts, packet.payload.dts, packet.payload.duration
-                copy.time_base = packet.payload.time_base
-                copy.is_keyframe = packet.payload.is_keyframe
-                copy.stream = stream
-                self._container.mux(copy)
+    def _picture(self, frame: Frame) -> av.VideoFrame:
+        picture = _with_alpha(frame) if self._alpha else _view(frame)
+        _tag(picture, self._found)
+        resized = (frame.width, frame.height) != self._size_wh
+        if resized:
+            self._resized += 1
+            self._chain = None
+        if resized or self._format != self._planar or self._colour.full_range != self._found.full_range:
+            picture = self._convert(picture)
+            if resized:
+                self._chain = None
+        return picture
+
+    def _convert(self, picture: av.VideoFrame) -> av.VideoFrame:
+        if self._chain is None:
+            width, height = self._size_wh
+            name = matrix_name(self._found, height)
+            scale = f"scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int:in_color_matrix={name}"
+            scale += f":in_range={_range(self._found)}:out_range={_range(self._colour)}"
+            if self._format not in ("argb", "rgba", "rgb24", "bgr24", "bgra"):
+                scale += f":out_color_matrix={name}"
+            self._chain = Chain(picture, [scale, f"format={self._format}"])
+        (converted,) = self._chain.push(picture)
+        return converted
+
+
+def _range(colour: Colour) -> str:
+    return "pc" if colour.full_range else "tv"
+
+
+def _written_colour(colour: Colour, codec: str, pixel_format: str) -> Colour:
+    if pixel_format in ("argb", "rgba", "rgb24", "bgr24", "bgra"):
+        return replace(colour, full_range=True, matrix=0, siting=0)
+    if codec in _LIMITED_ONLY:
+        return replace(colour, full_range=False)
+    return colour
+
+
+def _tag(picture: Any, colour: Colour) -> None:
+    picture.color_range = 2 if colour.full_range else 1
+    picture.colorspace = colour.matrix
+    if hasattr(picture, "color_trc"):  # since PyAV 17
+        picture.color_trc = colour.transfer
+        picture.color_primaries = colour.primaries
+
+
+def _view(frame: Frame) -> av.VideoFrame:
+    """The frame's own memory as the library's picture; encoders copy what they keep."""
+    return av.VideoFrame.from_numpy_buffer(frame.planes, format="yuv420p")
+
+
+def _with_alpha(frame: Frame) -> av.VideoFrame:
+    alpha = frame.alpha
+    if alpha is None:
+        alpha = np.full((frame.height, frame.width), 255, np.uint8)
+    planes = hide_transparent(frame.planes, alpha, frame.colour)
+    shown = frame.with_picture(planes)
+    picture = av.VideoFrame(frame.width, frame.height, "yuva420p")
+    for target, plane in zip(picture.planes, (shown.y, shown.u, shown.v, alpha), strict=True):
+        _put(target, plane)
+    return picture
+
+
+def _put(target: Any, plane: Plane) -> None:
+    """Copy rows into memory whose rows are padded."""
+    rows: Plane = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)
+    rows[: plane.shape[0], : plane.shape[1]] = plane

@@ -1,0 +1,232 @@
+"""A container being written: one encoded picture stream, copied tracks, and a name it gets at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+from streamseg.errors import SinkOpenError, SinkWriteError, redact
+from streamseg.frame import Colour, Packet, VideoInfo
+from streamseg.libav import reason
+from streamseg.sinks.encoders import Encoding
+from streamseg.sinks.partial import Partial
+from streamseg.sinks.tracks import CopiedTracks, stream_metadata
+
+__all__ = ["VideoFile"]
+
+_log = logging.getLogger(__name__)
+
+# Fragments while it is written, so that a kill leaves a playable file; at the end the header is rewritten to that of
+# an ordinary file. The index waits for the first packets: only then are the edit lists right that make up for B-frames.
+_HYBRID = {"movflags": "+hybrid_fragmented+delay_moov", "frag_duration": "1000000"}
+_FRAGMENTED = {"movflags": "+frag_keyframe+empty_moov+default_base_moof+delay_moov"}
+_CLUSTERS = {"cluster_time_limit": "1000"}
+# The keys that MP4 has fixed places for; with any other, all go into a list of free keys.
+_MP4_KEYS = frozenset(
+    {
+        *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping"),
+        *("lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "encoder", "track", "disc"),
+        *("creation_time", "season_number", "episode_sort"),
+    }
+)
+_BRANDS = frozenset({"major_brand", "minor_version", "compatible_brands"})
+# Finer clocks than this overflow what containers and encoders hold.
+_FINEST = Fraction(1, 1_000_000)
+
+
+class VideoFile:
+    """Writes encoded pictures and copied packets under a temporary name.
+
+    Args:
+        url: a path, or "-" for standard output.
+        format_name: FFmpeg's name of the container.
+        info: of the pictures; tracks, metadata and chapters are taken from it where `copy` is true.
+        colour: the pictures' colour as it is written.
+        size_wh: of the pictures.
+        threads: of the encoder; 0 lets it choose.
+
+    Raises:
+        SinkOpenError: the file or the encoder cannot be opened.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        format_name: str,
+        encoding: Encoding,
+        info: VideoInfo,
+        *,
+        colour: Colour,
+        size_wh: tuple[int, int],
+        threads: int = 0,
+        copy: bool = True,
+        overwrite: bool = True,
+    ) -> None:
+        self._url = "standard output" if url == "-" else url
+        self._partial = None if url == "-" else Partial(Path(url), overwrite=overwrite)
+        self.notices = list(self._partial.notices) if self._partial else []
+        self._last_pts: int | None = None
+        self._written = 0
+        self._finished = False
+        self._container: Any = None
+        try:
+            self._open(format_name, encoding, info, colour, size_wh, threads, copy)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, (OSError, ValueError, av.FFmpegError)):
+                raise SinkOpenError(self._explain(encoding, error)) from error
+            raise
+
+    def _open(
+        self,
+        format_name: str,
+        encoding: Encoding,
+        info: VideoInfo,
+        colour: Colour,
+        size_wh: tuple[int, int],
+        threads: int,
+        copy: bool,
+    ) -> None:
+        metadata = {k: v for k, v in stream_metadata(dict(info.metadata)).items() if k.lower() not in _BRANDS}
+        options = dict(_CLUSTERS) if format_name in ("matroska", "webm") else {}
+        if format_name in ("mp4", "mov"):
+            options = dict(_HYBRID if self._partial else _FRAGMENTED)
+            if copy and format_name == "mp4" and not {key.lower() for key in metadata} <= _MP4_KEYS:
+                options["movflags"] += "+use_metadata_tags"
+        target: Any = f"file:{self._partial.path}" if self._partial else _StandardOutput()
+        self._container = av.open(
+            target, "w", format=format_name, container_options=options, metadata_errors="surrogateescape"
+        )
+        self._time_base = _clock(info.time_base, encoding.codec)
+        self._stream: Any = self._container.add_stream(encoding.codec, rate=_rate(info))
+        self._prepare(encoding, info, colour, size_wh, threads)
+        self._copies = CopiedTracks(self._container, info.tracks if copy else ())
+        if copy:
+            self._container.metadata.update(metadata)
+            if info.chapters:
+                self._container.set_chapters(list(info.chapters))
+        self._container.start_encoding()
+
+    def _prepare(
+        self, encoding: Encoding, info: VideoInfo, colour: Colour, size_wh: tuple[int, int], threads: int
+    ) -> None:
+        stream, context = self._stream, self._stream.codec_context
+        stream.width, stream.height = size_wh
+        stream.pix_fmt = encoding.pixel_format
+        context.time_base = self._time_base
+        context.color_range = 2 if colour.full_range else 1
+        context.colorspace = colour.matrix
+        context.color_primaries = colour.primaries
+        context.color_trc = colour.transfer
+        context.sample_aspect_ratio = info.sample_aspect_ratio
+        context.thread_count = threads
+        options = dict(encoding.options)
+        if colour.siting:
+            options["chroma_sample_location"] = str(colour.siting)
+        if encoding.qscale is not None:
+            context.qscale = True
+            options["global_quality"] = str(encoding.qscale * 118)
+        context.options = options
+
+    def _explain(self, encoding: Encoding, error: BaseException) -> str:
+        why = reason(error)
+        if encoding.codec.rpartition("_")[2] in ("nvenc", "qsv", "amf", "videotoolbox", "vaapi", "mf"):
+            return (
+                f"cannot write {self._url}: encoder {encoding.codec} does not open on this machine ({why}); try libx264"
+            )
+        return redact(f"cannot write {self._url} with {encoding.codec}: {why}")
+
+    def write(self, picture: av.VideoFrame, pts: int, time_base: Fraction, packets: Sequence[Packet]) -> None:
+        """Encode a picture that is shown at `pts`; copy the packets.
+
+        Raises:
+            SinkWriteError: it cannot be written.
+        """
+        with self._errors():
+            self._copies.mux(packets)
+            place = pts if time_base == self._time_base else round(pts * time_base / self._time_base)
+            if self._last_pts is not None and place <= self._last_pts:
+                place = self._last_pts + 1
+            self._last_pts = place
+            picture.pts, picture.time_base = place, self._time_base
+            for packet in self._stream.encode(picture):
+                self._container.mux_one(packet)
+            self._written += 1
+
+    def finish(self, packets: Sequence[Packet]) -> None:
+        """Write what the encoder still holds and the trailing packets, then take the final name.
+
+        Raises:
+            SinkWriteError: it cannot be completed.
+        """
+        with self._errors():
+            for packet in self._stream.encode(None):
+                self._container.mux_one(packet)
+            self._copies.mux(packets)
+            self._container.close()
+            self._finished = True
+            if self._partial is not None:
+                self._partial.keep()
+
+    def close(self) -> None:
+        """Let go; what was written without `finish` stays playable under the temporary name."""
+        if self._finished:
+            return
+        self._finished = True
+        if self._container is not None:
+            with contextlib.suppress(OSError, ValueError, av.FFmpegError):
+                self._container.close()
+        if self._partial is not None and not self._written:
+            self._partial.discard()
+
+    @property
+    def copy_notices(self) -> list[str]:
+        """About tracks that are left out."""
+        return self._copies.notices
+
+    @contextlib.contextmanager
+    def _errors(self) -> Any:
+        try:
+            yield
+        except BrokenPipeError as error:
+            raise SinkWriteError(f"cannot write {self._url}: nobody reads it any more") from error
+        except (OSError, ValueError, av.FFmpegError) as error:
+            where = self._partial.path if self._partial else self._url
+            kept = "; what came before stays there" if self._written and self._partial else ""
+            raise SinkWriteError(redact(f"cannot write {where}: {reason(error)}{kept}")) from error
+
+
+class _StandardOutput:
+    """Standard output as the library writes it: no seeking."""
+
+    name = "standard output"
+
+    def write(self, data: bytes) -> int:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(sys.stdout.fileno(), view) :]
+        return len(data)
+
+
+def _rate(info: VideoInfo) -> Fraction:
+    """For the encoder's rate control and the header; the pictures' own times decide when they are shown."""
+    if info.rate:
+        return info.rate
+    if info.frame_count and info.duration_s and info.frame_count > 1:
+        return Fraction(info.frame_count / info.duration_s).limit_denominator(1001)
+    return Fraction(30)
+
+
+def _clock(time_base: Fraction, codec: str) -> Fraction:
+    """The encoder's time base: that of the frames, where it can have it."""
+    if codec == "mpeg4" and time_base.denominator > 65535:
+        return Fraction(1, 60000)
+    return time_base if time_base >= _FINEST and time_base.denominator <= 2**31 - 1 else _FINEST

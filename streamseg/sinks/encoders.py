@@ -1,0 +1,217 @@
+"""Which encoder writes a picture into which container, and how well."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import av
+
+from streamseg.errors import SinkOpenError
+
+__all__ = ["CONTAINERS", "Encoding", "choose_container", "choose_encoding"]
+
+# By extension, and by FFmpeg's own name for --format.
+CONTAINERS = {
+    "mp4": "mp4",
+    "m4v": "mp4",
+    "mov": "mov",
+    "mkv": "matroska",
+    "matroska": "matroska",
+    "webm": "webm",
+    "ts": "mpegts",
+    "mpegts": "mpegts",
+}
+_DEFAULTS = {
+    "mp4": ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "mpeg4"),
+    "webm": ("libvpx-vp9", "libvpx", "libsvtav1"),
+}
+_ALPHA_FORMATS = {
+    ("webm", "libvpx-vp9"): "yuva420p",
+    ("webm", "libvpx"): "yuva420p",
+    ("matroska", "ffv1"): "yuva420p",
+    ("matroska", "libvpx-vp9"): "yuva420p",
+    ("mov", "prores_ks"): "yuva444p10le",
+    ("mov", "qtrle"): "argb",
+    ("mov", "png"): "rgba",
+}
+_ALPHA_DEFAULTS = {"webm": "libvpx-vp9", "matroska": "ffv1", "mov": "prores_ks"}
+_ALPHA_ADVICE = "opacity goes into .webm (VP9), .mov (ProRes 4444), .mkv (FFV1) or .png"
+_SHORT_NAMES = {
+    "h264": "libx264",
+    "x264": "libx264",
+    "avc": "libx264",
+    "h265": "libx265",
+    "x265": "libx265",
+    "hevc": "libx265",
+    "vp8": "libvpx",
+    "vp9": "libvpx-vp9",
+    "av1": "libsvtav1",
+    "prores": "prores_ks",
+}
+_LOSSLESS = frozenset({"ffv1", "png", "qtrle", "utvideo", "huffyuv", "ffvhuff", "rawvideo"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """How an encoder is told to be good: the option's name, the words' numbers, the options that lose nothing."""
+
+    option: str
+    low: int
+    medium: int
+    high: int
+    lossless: Mapping[str, str] | None = None
+    fixed: Mapping[str, str] | None = None
+    preset: str = "preset"
+
+
+_VPX = {"deadline": "realtime", "b": "0", "row-mt": "1"}
+_SCALES = {
+    "libx264": _Scale("crf", 28, 23, 19, {"qp": "0"}, {"preset": "veryfast"}),
+    "libx265": _Scale("crf", 30, 26, 21, {"x265-params": "lossless=1:log-level=error"}, {"preset": "superfast"}),
+    "libvpx-vp9": _Scale("crf", 42, 34, 26, {"lossless": "1"}, {**_VPX, "cpu-used": "6"}, "cpu-used"),
+    "libvpx": _Scale("crf", 30, 18, 10, None, {"deadline": "realtime", "b": "8M", "cpu-used": "6"}, "cpu-used"),
+    "libsvtav1": _Scale("crf", 45, 38, 30, None, {"preset": "10"}),
+    "mpeg4": _Scale("qscale", 8, 5, 3),
+    "h264_nvenc": _Scale("cq", 32, 26, 21, {"preset": "lossless"}, {"rc": "vbr", "preset": "p4"}),
+    "hevc_nvenc": _Scale("cq", 34, 28, 23, {"preset": "lossless"}, {"rc": "vbr", "preset": "p4"}),
+    "av1_nvenc": _Scale("cq", 42, 36, 30, None, {"rc": "vbr", "preset": "p4"}),
+    "h264_qsv": _Scale("global_quality", 30, 25, 20),
+    "hevc_qsv": _Scale("global_quality", 30, 25, 20),
+    "h264_amf": _Scale("qvbr_quality_level", 30, 25, 20, None, {"rc": "qvbr"}),
+    "hevc_amf": _Scale("qvbr_quality_level", 30, 25, 20, None, {"rc": "qvbr"}),
+    "h264_videotoolbox": _Scale("qscale", 40, 55, 70),
+    "hevc_videotoolbox": _Scale("qscale", 40, 55, 70),
+    "mjpeg": _Scale("qscale", 8, 4, 2),
+}
+_WORDS = ("low", "medium", "high", "lossless")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """An encoder, the pixel format it is fed and its options."""
+
+    codec: str
+    pixel_format: str
+    options: Mapping[str, str]
+    qscale: int | None = None
+
+
+def choose_container(name: str, url: str) -> str:
+    """FFmpeg's name of the container for an extension (without its dot) or a container's name.
+
+    Raises:
+        SinkOpenError: it is not one of those that are written.
+    """
+    known = CONTAINERS.get(name.lower())
+    if known is None:
+        near = difflib.get_close_matches(name.lower(), CONTAINERS, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        what = f"unknown container {name!r}" if name else "its name has no extension"
+        raise SinkOpenError(
+            f"cannot write {url}: {what}; {hint}known are mp4 m4v mov mkv webm ts, pictures: png jpg webp bmp tif"
+        )
+    return known
+
+
+def choose_encoding(
+    container: str, url: str, *, encoder: str | None, quality: str | int | None, alpha: bool, preset: str | None = None
+) -> Encoding:
+    """The encoder and its options.
+
+    Args:
+        container: FFmpeg's name.
+        url: for messages.
+        encoder: its FFmpeg name or a short one such as ``h265``, options behind a colon:
+            ``libx264:preset=ultrafast,tune=film``; None chooses.
+        quality: ``low``, ``medium``, ``high`` (the default), ``lossless`` or the encoder's own number.
+        alpha: the pictures have opacity.
+        preset: the encoder's own word for speed.
+
+    Raises:
+        SinkOpenError: there is no such encoder or quality, or no opacity in this container.
+    """
+    name, _, given = (encoder or "").partition(":")
+    codec_name = _SHORT_NAMES.get(name.lower(), name) or _default(container, url, alpha)
+    codec = _find(codec_name, url)
+    if alpha:
+        pixel_format = _ALPHA_FORMATS.get((container, codec.name))
+        if pixel_format is None:
+            raise SinkOpenError(f"cannot write opacity to {url} with {codec.name}: {_ALPHA_ADVICE}")
+    else:
+        pixel_format = _plain_format(codec)
+    options, qscale = _quality_options(codec.name, quality, url)
+    if codec.name == "libvpx-vp9" and alpha:
+        options["auto-alt-ref"] = "0"  # the library cannot make both
+    if codec.name == "prores_ks":
+        options["profile"] = "4444" if alpha else "hq"
+    scale = _SCALES.get(codec.name)
+    if preset:
+        options[scale.preset if scale else "preset"] = preset
+    for pair in filter(None, given.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise SinkOpenError(f"cannot write {url}: encoder option {pair!r} is not of the form name=value")
+        options[key.strip()] = value.strip()
+    return Encoding(codec.name, pixel_format, options, qscale)
+
+
+def _default(container: str, url: str, alpha: bool) -> str:
+    if alpha:
+        if container not in _ALPHA_DEFAULTS:
+            raise SinkOpenError(f"cannot write opacity to {url}: {_ALPHA_ADVICE}")
+        return _ALPHA_DEFAULTS[container]
+    wanted = _DEFAULTS.get(container, _DEFAULTS["mp4"])
+    for name in wanted:
+        if name in av.codecs_available:
+            return name
+    raise SinkOpenError(f"cannot write {url}: this FFmpeg has none of {', '.join(wanted)}")
+
+
+def _find(name: str, url: str) -> av.codec.Codec:
+    try:
+        codec = av.codec.Codec(name, "w")
+    except (av.FFmpegError, ValueError) as error:
+        known = [*_SCALES, *_SHORT_NAMES, *sorted(_LOSSLESS), "prores_ks"]
+        near = difflib.get_close_matches(name, known, 3) or [k for k in _SCALES if k in av.codecs_available][:6]
+        raise SinkOpenError(f"cannot write {url}: no encoder {name!r} here; there are {', '.join(near)}") from error
+    if codec.type != "video":
+        raise SinkOpenError(f"cannot write {url}: {name!r} encodes {codec.type}, not pictures")
+    return codec
+
+
+def _plain_format(codec: av.codec.Codec) -> str:
+    formats = [found.name for found in codec.video_formats or []]
+    for wanted in ("yuv420p", "nv12", "yuvj420p", "yuv422p10le", "yuv422p", "yuv444p", "rgb24", "bgr24", "bgra"):
+        if wanted in formats:
+            return wanted
+    return formats[0] if formats else "yuv420p"
+
+
+def _quality_options(codec: str, quality: str | int | None, url: str) -> tuple[dict[str, str], int | None]:
+    """Options of the encoder, and a fixed quantiser for those that only know that."""
+    word = str(quality or "high").strip().lower()
+    scale = _SCALES.get(codec)
+    options = dict(scale.fixed or {}) if scale else {}
+    number: float | None = None
+    if word not in _WORDS:
+        try:
+            number = float(word)
+        except ValueError:
+            raise SinkOpenError(
+                f"cannot write {url}: quality {word!r} is neither {', '.join(_WORDS)} nor a number"
+            ) from None
+    if codec in _LOSSLESS or scale is None:
+        if word == "lossless" and codec not in _LOSSLESS:
+            raise SinkOpenError(f"cannot write {url}: {codec} is never lossless; libx264, ffv1 and png can be")
+        return options, None
+    if word == "lossless":
+        if scale.lossless is None:
+            raise SinkOpenError(f"cannot write {url}: {codec} is never lossless; libx264, ffv1 and png can be")
+        return options | dict(scale.lossless), None
+    if number is None:
+        number = getattr(scale, word)
+    if scale.option == "qscale":
+        return options, round(number)
+    return options | {scale.option: f"{number:g}"}, None

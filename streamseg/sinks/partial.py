@@ -1,0 +1,60 @@
+"""A file that has its own name only when it is whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from streamseg.errors import SinkOpenError
+
+__all__ = ["Partial"]
+
+
+class Partial:
+    """A temporary name beside the final one, such as ``out.partial.mp4``; the extension stays usable.
+
+    What an earlier run left is never overwritten: another name is taken then and `notices` say so.
+
+    Attributes:
+        path: to write to; it exists, empty.
+        final: the name it gets from `keep`.
+
+    Raises:
+        SinkOpenError: the folder is missing or cannot be written, or the final name is a folder.
+    """
+
+    def __init__(self, final: Path, *, overwrite: bool = True) -> None:
+        self.final = final
+        self.notices: list[str] = []
+        if final.is_dir():
+            raise SinkOpenError(f"cannot write {final}: it is a folder; name a file in it")
+        if not overwrite and final.exists():
+            raise SinkOpenError(f"cannot write {final}: it exists; choose another name or remove it")
+        if not final.parent.is_dir():
+            raise SinkOpenError(f"cannot write {final}: the folder {final.parent} does not exist; make it first")
+        self.path = self._reserve()
+
+    def _reserve(self) -> Path:
+        for number in range(1, 1000):
+            mark = "partial" if number == 1 else f"partial-{number}"
+            path = self.final.with_name(f"{self.final.stem}.{mark}{self.final.suffix}")
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            except FileExistsError:
+                self.notices.append(
+                    f"an earlier run left {path.name} ({path.stat().st_size / 1e6:.1f} MB, "
+                    "playable up to where it stopped); it is kept"
+                )
+            except OSError as error:
+                raise SinkOpenError(f"cannot write {self.final}: {(error.strerror or str(error)).lower()}") from error
+            else:
+                return path
+        raise SinkOpenError(f"cannot write {self.final}: 1000 unfinished files lie beside it; remove them")
+
+    def keep(self) -> None:
+        """Give it the final name, in place of what had it."""
+        os.replace(self.path, self.final)
+
+    def discard(self) -> None:
+        """Remove it."""
+        self.path.unlink(missing_ok=True)

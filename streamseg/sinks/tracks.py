@@ -1,0 +1,155 @@
+"""Sound, subtitles, data and attachments, copied as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import av
+
+from streamseg.frame import Packet, Track
+from streamseg.libav import reason
+
+__all__ = ["CopiedTracks", "stream_metadata"]
+
+# What muxers write by themselves, or what is only true of the file it came from.
+_OWN_KEYS = frozenset({"duration", "encoder", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
+_NONSTRICT = 0x20000
+_MOST_FAILURES = 100
+
+
+def stream_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    """Without what is no longer true in another file."""
+    kept = {}
+    for key, value in metadata.items():
+        low = key.lower()
+        if low not in _OWN_KEYS and not low.startswith("_statistics") and low.split("-")[0] not in _OWN_KEYS:
+            kept[key] = value
+    return kept
+
+
+class CopiedTracks:
+    """Streams in an output container for the tracks it can hold.
+
+    Args:
+        container: whose header is not yet written.
+        tracks: of the source, which must still be open.
+
+    Attributes:
+        notices: a line for each track that is left out.
+    """
+
+    def __init__(self, container: Any, tracks: Sequence[Track]) -> None:
+        self._container = container
+        self._streams: dict[int, Any] = {}
+        self._last_dts: dict[int, int] = {}
+        self._strict = not container.format.flags & _NONSTRICT
+        self._failures = 0
+        self.notices: list[str] = []
+        for track in tracks:
+            try:
+                _trial(container.format.name, track)
+                stream = _add(container, track)
+            except (av.FFmpegError, ValueError, NotImplementedError, AttributeError) as error:
+                self.notices.append(_left_out(track, container.format.name, error))
+                continue
+            if track.kind != "attachment":
+                self._streams[track.index] = stream
+
+    def mux(self, packets: Sequence[Packet]) -> None:
+        """Write copies of the packets; those of tracks that are left out are passed over.
+
+        Raises:
+            OSError: the container cannot be written.
+            av.FFmpegError: packet after packet is refused.
+        """
+        for packet in packets:
+            stream = self._streams.get(packet.track.index)
+            if stream is None:
+                continue
+            copy = _copy(packet.payload)
+            copy.stream = stream
+            self._place(copy, stream)
+            try:
+                self._container.mux_one(copy)
+            except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+                self._failures += 1
+                if self._failures == 1:
+                    self.notices.append(f"a packet of {packet.track.kind} track {packet.track.index} is left out: "
+                                        f"{reason(error)}")  # fmt: skip
+                if self._failures > _MOST_FAILURES:
+                    raise
+
+    def _place(self, packet: Any, stream: Any) -> None:
+        """Give it times of the stream, decoding times that never go back: muxers refuse others."""
+        source, target = packet.time_base, stream.time_base
+        numerator = source.numerator * target.denominator
+        denominator = source.denominator * target.numerator
+
+        def ticks(value: int | None) -> int | None:
+            return None if value is None else (2 * value * numerator + denominator) // (2 * denominator)
+
+        pts, dts, duration = ticks(packet.pts), ticks(packet.dts), ticks(packet.duration)
+        last = self._last_dts.get(stream.index)
+        if dts is None:
+            dts = pts if pts is not None else (0 if last is None else last + (duration or 1))
+        if last is not None and (dts <= last if self._strict else dts < last):
+            dts = last + 1 if self._strict else last
+        pts = dts if pts is None else max(pts, dts)
+        self._last_dts[stream.index] = dts
+        packet.pts, packet.dts, packet.time_base = pts, dts, target
+        if duration is not None:
+            packet.duration = duration
+
+
+def _copy(payload: Any) -> Any:
+    """A packet of its own: muxers write into what they are given, and other sinks get the same one."""
+    copy = av.Packet(payload)
+    copy.pts, copy.dts, copy.time_base = payload.pts, payload.dts, payload.time_base
+    if payload.duration is not None:
+        copy.duration = payload.duration
+    copy.is_keyframe = payload.is_keyframe
+    if hasattr(payload, "iter_sidedata"):
+        for side in payload.iter_sidedata():
+            copy.set_sidedata(side)
+    return copy
+
+
+def _add(container: Any, track: Track) -> Any:
+    template = track.template
+    if track.kind == "attachment":
+        name = template.name or f"attachment-{track.index}"
+        return container.add_attachment(name, template.mimetype or "application/octet-stream", template.data)
+    stream = container.add_stream_from_template(template, opaque=True)
+    stream.metadata.update(stream_metadata(dict(template.metadata)))
+    stream.disposition = template.disposition
+    return stream
+
+
+def _trial(format_name: str, track: Track) -> None:
+    """Write a header with this track alone: what a container holds is known for certain only then."""
+    if track.kind == "attachment" and format_name != "matroska":
+        raise ValueError("no attachments")
+    scratch = io.BytesIO()
+    scratch.close = lambda: None  # type: ignore[method-assign]  # the container closes what it is given
+    container = av.open(scratch, "w", format=format_name)
+    try:
+        _add(container, track)
+        if track.kind != "attachment":
+            container.start_encoding()
+    finally:
+        with contextlib.suppress(av.FFmpegError, ValueError, OSError):
+            container.close()
+
+
+def _left_out(track: Track, format_name: str, error: BaseException) -> str:
+    language = track.template.metadata.get("language", "")
+    what = f"{track.kind} track {track.index} ({track.codec}{', ' + language if language not in ('', 'und') else ''})"
+    better = "write .mkv to keep it" if track.kind in ("audio", "subtitle", "attachment") else "no container keeps it"
+    if track.kind == "data":
+        better = "write .mov or .mp4 to try to keep it"
+    if format_name == "matroska" or (track.kind == "data" and format_name in ("mp4", "mov")):
+        better = reason(error)
+    return f"{what} is left out: {format_name} cannot hold it; {better}"
