@@ -224,7 +224,7 @@ def test_light_wrap_brightens_the_rim_only() -> None:
 
 
 def test_decontaminate_gives_the_soft_edge_the_subjects_colour() -> None:
-    """A grey subject before a white wall: half-transparent pixels are half white until their colour is the subject's."""
+    """A grey subject before a white wall: half-transparent pixels are half white until they are cleaned."""
     alpha = np.zeros((360, 640), np.uint8)
     cv2.circle(alpha, (320, 180), 100, 255, -1)
     alpha = cv2.GaussianBlur(alpha, (0, 0), 3)

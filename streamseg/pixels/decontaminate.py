@@ -14,9 +14,9 @@ from streamseg.pixels.tiles import enlarge, tiles
 __all__ = ["decontaminate"]
 
 # How far into the edge the subject's own colour is carried, as a share of the picture's height.
-_REACH = 0.02
+_REACH = 0.03
 # Opacity from which a pixel's colour is the subject's own, and up to which it is replaced altogether.
-_OWN, _REPLACED = 250, 215
+_OWN, _REPLACED = 254, 240
 
 
 def _ramp(low: int, high: int) -> Plane:
@@ -49,7 +49,7 @@ def decontaminate(planes: Plane, alpha: Plane) -> Plane:
     own = cv2.LUT(small, _IS_OWN).astype(np.float32) * np.float32(1 / 255)
     weighted = cv2.merge([shrink(y, factor) * own, shrink(u, factor // 2) * own, shrink(v, factor // 2) * own, own])
     side = max(1, round(_REACH * height / factor)) | 1
-    for _ in range(2):
+    for _ in range(3):
         weighted = cv2.blur(weighted, (side, side))
     known = weighted[..., 3]
     # The edge's cells, as far as an opaque pixel is near: elsewhere there is no colour to carry.
