@@ -1,0 +1,44 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import streamseg
+from streamseg.errors import StreamsegError, redact
+
+__all__ = ["main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 failed, 2 wrong use or input, 130 interrupted."""
+    # The command modules pull in OpenCV, PyAV and ONNX: --help and --version do without.
+    from streamseg.cli import demo, doctor, models, run
+
+    parser = _Parser(prog="streamseg", description="Cut out, clean up and annotate a live picture.")
+    parser.add_argument("--version", action="version", version=f"streamseg {streamseg.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for module in (run, demo, models, doctor):
+        module.add_parser(commands)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.function(args))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our standard output has had enough; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except StreamsegError as error:
+        print(f"streamseg: {redact(str(error))}", file=sys.stderr)
+        return error.exit_code

@@ -70,8 +70,8 @@ class Uncertainty:
     """Hold back only what the network is unsure of, and only where the picture stands still.
 
     The past's weight is ``0.5 ** (dt / half_life)`` where p = 1/2. It falls to 0 where p is 0 or 1, so that a certain
-    pixel changes at once, and by ``exp(-(change / 8) ** 2)`` with the luma's local mean change, because on a moving edge
-    the past is of another place: without this, boundary F on moving subjects falls below that of the raw mattes.
+    pixel changes at once, and by ``exp(-(change / 8) ** 2)`` with the luma's local mean change, because on a moving
+    edge the past is of another place: without this, boundary F of moving subjects falls below that of raw mattes.
     """
 
     def __init__(self, half_life_s: float) -> None:

@@ -1,0 +1,221 @@
+"""`streamseg doctor` and `streamseg devices`: what is there, what really works, and the remedy for what does not."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+
+import streamseg
+from streamseg.app import versions
+from streamseg.errors import StreamsegError
+from streamseg.segment.ort import probe_providers
+from streamseg.segment.store import local_models
+
+__all__ = ["add_parser"]
+
+# linux/videodev2.h
+_VIDIOC_QUERYCAP = 0x80685600
+_CAP_CAPTURE, _CAP_OUTPUT, _CAP_DEVICE_CAPS = 0x1, 0x2, 0x80000000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `remedy` is what to do about it; what is `optional` may be missing."""
+
+    subject: str
+    ok: bool
+    found: str
+    remedy: str = ""
+    optional: bool = False
+
+    @property
+    def mark(self) -> str:
+        """ok, -- for something optional that is missing, or FAIL."""
+        return "ok  " if self.ok else "--  " if self.optional else "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class VideoDevice:
+    """A V4L2 device node, and what it says of itself."""
+
+    path: str
+    card: str
+    driver: str
+    captures: bool
+    loopback: bool
+    problem: str = ""
+
+
+def add_parser(commands: Any) -> None:
+    """Add both commands to the parser."""
+    doctor = commands.add_parser("doctor", help="check this machine and say what to do about what is missing")
+    doctor.set_defaults(function=_doctor)
+    devices = commands.add_parser("devices", help="list cameras and virtual cameras")
+    devices.set_defaults(function=_devices)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    findings = list(_findings())
+    for finding in findings:
+        print(f"{finding.mark}  {finding.subject}: {finding.found}")
+        if finding.remedy:
+            print(f"      -> {finding.remedy}")
+    bad = sum(not finding.ok and not finding.optional for finding in findings)
+    print(f"{bad} of {len(findings)} checks failed" if bad else "nothing is wrong")
+    return 1 if bad else 0
+
+
+def _devices(args: argparse.Namespace) -> int:
+    if sys.platform != "linux":
+        print(f"listing devices on {platform.system()} comes with a later release")
+        return 0
+    devices = list(video_devices())
+    cameras = [device for device in devices if device.captures and not device.loopback]
+    virtual = [device for device in devices if device.loopback]
+    for title, found in (("cameras", cameras), ("virtual cameras", virtual)):
+        print(f"{title}:" if found else f"{title}: none")
+        for device in found:
+            print(f"  {device.path}  {device.card}  [{device.driver}]")
+    for device in devices:
+        if device.problem:
+            print(f"  {device.path}: {device.problem}")
+    return 0
+
+
+def _findings() -> Iterator[Finding]:
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
+    yield Finding("streamseg", True, f"{streamseg.__version__} with {packages}")
+    yield _python()
+    libraries = ", ".join(f"{name} {'.'.join(map(str, number))}" for name, number in av.library_versions.items())
+    yield Finding("ffmpeg libraries", True, f"PyAV {av.__version__}: {libraries}")
+    missing = [name for name in ("libx264", "libvpx-vp9", "ffv1") if name not in av.codecs_available]
+    yield Finding(
+        "encoders",
+        not missing,
+        f"missing: {', '.join(missing)}" if missing else "libx264, libvpx-vp9, ffv1",
+        'install the wheel of PyAV, which carries them: pip install --force-reinstall --only-binary=av "av>=15"'
+        if missing
+        else "",
+    )
+    yield from _clashes()
+    yield from _providers()
+    yield _models()
+    yield from _video()
+
+
+def _python() -> Finding:
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    remedy = "" if fits else "use Python 3.11, 3.12 or 3.13"
+    return Finding("python", fits, f"{platform.python_version()} on {platform.platform()}", remedy)
+
+
+def _clashes() -> Iterator[Finding]:
+    """Packages that overwrite each other's files when both are installed."""
+    pairs = (
+        ("onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")),
+        ("opencv", ("opencv-python-headless", "opencv-python", "opencv-contrib-python")),
+    )
+    for subject, names in pairs:
+        installed = [name for name in names if _installed(name)]
+        if len(installed) > 1:
+            remedy = f"pip uninstall -y {' '.join(installed)}, then install the one you want again"
+            yield Finding(f"{subject} packages", False, f"{' and '.join(installed)} overwrite each other", remedy)
+        elif not installed:
+            remedy = 'pip install "streamseg[cpu]", or "streamseg[gpu]" for NVIDIA' if subject == "onnxruntime" else (
+                "pip install opencv-python-headless")  # fmt: skip
+            yield Finding(f"{subject} packages", False, "none installed", remedy)
+        else:
+            yield Finding(f"{subject} packages", True, installed[0])
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _providers() -> Iterator[Finding]:
+    try:
+        probed = probe_providers()
+    except StreamsegError as error:
+        yield Finding("execution providers", False, str(error))
+        return
+    for name, ok, why in probed:
+        found = "builds a session" if ok else f"not usable: {why}"
+        # The processor always serves; the others are there to be faster.
+        yield Finding(f"execution provider {name}", ok, found, optional=name != "cpu")
+
+
+def _models() -> Finding:
+    found = local_models()
+    names = ", ".join(sorted(found)) or "none yet"
+    remedy = "" if found else "`streamseg models pull selfie`, or run anything: --model auto fetches it"
+    return Finding("models at hand", bool(found), names, remedy, optional=True)
+
+
+def _video() -> Iterator[Finding]:
+    if sys.platform != "linux":
+        return
+    devices = list(video_devices())
+    cameras = [f"{device.path} ({device.card})" for device in devices if device.captures and not device.loopback]
+    virtual = [f"{device.path} ({device.card})" for device in devices if device.loopback]
+    remedy = "" if cameras else "plug one in; files work without"
+    yield Finding("cameras", bool(cameras), ", ".join(cameras) or "none", remedy, optional=True)
+    remedy = (
+        "" if virtual else "for a virtual camera: apt install v4l2loopback-dkms, modprobe v4l2loopback exclusive_caps=1"
+    )
+    yield Finding("virtual cameras", bool(virtual), ", ".join(virtual) or "none", remedy, optional=True)
+    for device in devices:
+        if device.problem:
+            yield Finding(
+                f"device {device.path}", False, device.problem, "add yourself to the group `video` and log in anew"
+            )
+
+
+class _Capability(ctypes.Structure):
+    _fields_ = (
+        ("driver", ctypes.c_char * 16),
+        ("card", ctypes.c_char * 32),
+        ("bus_info", ctypes.c_char * 32),
+        ("version", ctypes.c_uint32),
+        ("capabilities", ctypes.c_uint32),
+        ("device_caps", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32 * 3),
+    )
+
+
+def video_devices() -> Iterator[VideoDevice]:
+    """The V4L2 devices of this machine that can capture or are virtual cameras, asked by VIDIOC_QUERYCAP."""
+    import fcntl
+
+    nodes = sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))
+    for node in nodes:
+        try:
+            handle = os.open(node, os.O_RDWR | os.O_NONBLOCK)
+        except OSError as error:
+            yield VideoDevice(str(node), "", "", False, False, f"cannot be opened: {error.strerror}")
+            continue
+        try:
+            answer = _Capability()
+            fcntl.ioctl(handle, _VIDIOC_QUERYCAP, answer)
+        except OSError:
+            continue
+        finally:
+            os.close(handle)
+        caps = answer.device_caps if answer.capabilities & _CAP_DEVICE_CAPS else answer.capabilities
+        driver, card = answer.driver.decode(errors="replace"), answer.card.decode(errors="replace")
+        loopback = "loopback" in driver
+        if loopback or caps & _CAP_CAPTURE:
+            yield VideoDevice(str(node), card, driver, bool(caps & _CAP_CAPTURE), loopback)
