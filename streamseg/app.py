@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
 import streamseg
 from streamseg.config import Settings, parse_background

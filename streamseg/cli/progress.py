@@ -19,7 +19,9 @@ _PLAIN_EVERY_S = 5.0
 class Show(Protocol):
     """Shows how far it is; call it as often as you like."""
 
-    def __call__(self, done: int) -> None: ...
+    def __call__(self, done: int) -> None:
+        """`done` frames are through."""
+        ...
 
 
 @contextmanager

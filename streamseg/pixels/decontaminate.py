@@ -24,13 +24,14 @@ def _ramp(low: int, high: int) -> Plane:
 
 
 _IS_OWN = _ramp(_REPLACED, _OWN)
-_IS_FOREIGN = np.where(np.arange(256) > 0, 255 - _ramp(_REPLACED, _OWN), 0).astype(np.uint8)
+_IS_FOREIGN = 255 - _IS_OWN
 
 
 def decontaminate(planes: Plane, alpha: Plane) -> Plane:
-    """Replace the colours of half-transparent pixels by those of the nearby opaque ones.
+    """Replace the colours of half-transparent pixels, and of the rim within them, by those of the nearby opaque ones.
 
     A half-transparent pixel mixes the subject with the old background; over another background that shows as a fringe.
+    So does the outermost opaque pixel, which lenses, sharpening and chroma subsampling mix as well.
     The subject's colour is its local mean over the opaque pixels (the first step of blur fusion: Forte,
     Approximate Fast Foreground Colour Estimation, ICIP 2021).
 
@@ -45,7 +46,8 @@ def decontaminate(planes: Plane, alpha: Plane) -> Plane:
     factor = max(2, coefficient_factor(height))
     out = planes.copy()
     y, u, v = split(out)
-    small = shrink(alpha, factor)
+    inner = cv2.erode(alpha, np.ones((3, 3), np.uint8), borderValue=255)
+    small = shrink(inner, factor)
     own = cv2.LUT(small, _IS_OWN).astype(np.float32) * np.float32(1 / 255)
     weighted = cv2.merge([shrink(y, factor) * own, shrink(u, factor // 2) * own, shrink(v, factor // 2) * own, own])
     side = max(1, round(_REACH * height / factor)) | 1
@@ -53,13 +55,14 @@ def decontaminate(planes: Plane, alpha: Plane) -> Plane:
         weighted = cv2.blur(weighted, (side, side))
     known = weighted[..., 3]
     # The edge's cells, as far as an opaque pixel is near: elsewhere there is no colour to carry.
-    busy = (cv2.dilate(cv2.LUT(small, _IS_FOREIGN), np.ones((3, 3), np.uint8)) > 0) & (known > 1e-3)
+    edge = (shrink(alpha, factor) > 0) & (small < _OWN)
+    busy = (cv2.dilate(edge.view(np.uint8), np.ones((3, 3), np.uint8)) > 0) & (known > 1e-3)
     if not busy.any():
         return out
     divisor = np.maximum(known, np.float32(1e-3))
     means = [cv2.divide(weighted[..., channel], divisor, dtype=cv2.CV_8U) for channel in range(3)]
     reach = np.where(known > 1e-3, 255, 0).astype(np.uint8)
-    foreign = cv2.LUT(alpha, _IS_FOREIGN)
+    foreign = cv2.LUT(inner, _IS_FOREIGN)
     foreign_half = halve(foreign)
     for tile in tiles(busy, factor):
         for plane, mean, mask, scale in (
