@@ -18,7 +18,7 @@ _Floats = NDArray[np.floating[Any]]  # float32; numpy's stubs widen what arithme
 
 # Probabilities beyond this are taken for certain, so that logits are finite.
 _SURE = 0.01
-# A coefficient this flat changes an 8-bit opacity by less than half a step.
+# An opacity this near to 0 or 1 is it, in 8 bits.
 _FLAT = 1 / 512
 
 
@@ -34,7 +34,7 @@ def guided_upsample(
     """Upsample a matte with the fast guided filter (He & Sun 2015, arXiv:1505.00996), guided by the full luma.
 
     The filter's linear coefficients are fitted at about 180 rows and applied to every pixel of the luma. Work at full
-    scale is done in strips, and only where the matte is neither flat 0 nor flat 1.
+    scale is done in strips, and only where the curve leaves the matte neither clear nor opaque.
 
     Args:
         matte: (h, w) float32 in [0, 1], covering the whole picture.
@@ -52,8 +52,19 @@ def guided_upsample(
     guide = shrink(luma, factor).astype(np.float32)
     guide *= np.float32(1 / 255)
     target = fit_grid(matte, (width, height), factor, guide.shape)
-    slope, offset = _coefficients(guide, target, max(1, round(radius * height / factor)), epsilon)
-    return _apply(slope, offset, luma, factor, curve, np.empty_like(luma) if out is None else out)
+    reach = max(1, round(radius * height / factor))
+    if out is None:
+        out = np.empty_like(luma)
+    level = cv2.convertScaleAbs(target, alpha=255)
+    _spread(level if curve is None else cv2.LUT(level, curve), factor, out)
+    busy = _busy(target, reach, curve)
+    if not busy.any():
+        return out
+    # The fit reads two windows further than what is applied.
+    box = _bounds(busy, 2 * reach + 1)
+    slope, offset = np.zeros_like(target), np.zeros_like(target)
+    slope[box], offset[box] = _coefficients(guide[box], target[box], reach, epsilon)
+    return _apply(slope, offset * np.float32(255), busy, luma, curve, out)
 
 
 def plain_upsample(
@@ -121,24 +132,32 @@ def _coefficients(guide: _Floats, target: _Floats, radius: int, epsilon: float) 
     return mean(slope), mean(mean_target - slope * mean_guide)
 
 
-def _apply(
-    slope: _Floats,
-    offset: _Floats,
-    luma: Plane,
-    factor: int,
-    curve: Plane | None,
-    out: Plane,
-) -> Plane:
-    offset = offset * np.float32(255)
-    # Flat regions first, by repetition: 0 or 255 nearly everywhere.
-    flat = cv2.convertScaleAbs(np.clip(offset, 0, 255))
+def _busy(target: _Floats, reach: int, curve: Plane | None) -> NDArray[np.bool_]:
+    """The cells whose pixels the curve does not all send to the same end, whatever the guide says."""
+    low, high = 0.0, 1.0
     if curve is not None:
-        flat = cv2.LUT(flat, curve)
-    edge = (np.abs(slope) > _FLAT) | (np.abs(offset - np.rint(offset / 255) * 255) > 0.5)
-    # Interpolation reads the neighbouring cells too.
-    edge = cv2.dilate(edge.view(np.uint8), np.ones((3, 3), np.uint8))
-    _spread(flat, factor, out)
-    for tile in tiles(edge.view(bool), factor):
+        low, high = int(np.searchsorted(curve, 1)) / 255, int(np.searchsorted(curve, 255)) / 255
+    window = np.ones((2 * reach + 3,) * 2, np.uint8)
+    # A weighted mean of fits over the window stays near the window's own values: half the way to the curve is safe.
+    not_clear = cv2.dilate(target, window) > max(low / 2, _FLAT)
+    not_opaque = cv2.erode(target, window) < min((1 + high) / 2, 1 - _FLAT)
+    return not_clear & not_opaque
+
+
+def _bounds(busy: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
+    """The rectangle around all busy cells, so many cells wider on every side."""
+    spans = []
+    for axis in (1, 0):
+        hits = np.flatnonzero(busy.any(axis=axis))
+        spans.append(slice(max(int(hits[0]) - margin, 0), int(hits[-1]) + 1 + margin))
+    return spans[0], spans[1]
+
+
+def _apply(
+    slope: _Floats, offset: _Floats, busy: NDArray[np.bool_], luma: Plane, curve: Plane | None, out: Plane
+) -> Plane:
+    factor = coefficient_factor(luma.shape[0])
+    for tile in tiles(busy, factor):
         rows_px, columns_px = tile.pixels(factor, luma.shape)
         block = out[rows_px, columns_px]
         height, width = block.shape

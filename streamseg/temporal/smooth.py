@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Plane
+from streamseg.pixels.planes import halve
 
 __all__ = ["HalfLife", "Smoother", "Uncertainty"]
 
@@ -109,6 +110,7 @@ def _uncertainty(p: _Matte) -> _Matte:
 
 def _reduce(luma: Plane, size_wh: tuple[int, int]) -> Plane:
     """The luma at the matte's size, averaged, so that noise does not pass for motion."""
-    while luma.shape[1] >= 4 * size_wh[0] and luma.shape[0] >= 4 * size_wh[1]:
-        luma = cv2.resize(luma, (luma.shape[1] // 2, luma.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    return cv2.resize(luma, size_wh, interpolation=cv2.INTER_AREA)
+    # Halving is many times faster than an area resize by an uneven factor; less than two to one is left for the last.
+    while luma.shape[1] >= 2 * size_wh[0] and luma.shape[0] >= 2 * size_wh[1]:
+        luma = halve(luma)
+    return cv2.resize(luma, size_wh, interpolation=cv2.INTER_LINEAR)
