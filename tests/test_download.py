@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import http.server
@@ -163,9 +164,18 @@ def test_no_server(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ModelLoadError, match=r"^cannot reach 127\.0\.0\.1: connection refused$"):
             download(f"http://127.0.0.1:{port}/a", tmp_path / "a.bin")
-        with pytest.raises(ModelLoadError) as caught:
-            download(f"http://me:secret@127.0.0.1:{port}/a", tmp_path / "a.bin")
-    assert "secret" not in str(caught.value)
+
+
+def test_a_password_is_sent_to_the_server_alone(server: FileServer, tmp_path: Path) -> None:
+    with serving(CONTENT) as other:
+        server.redirect = other.url
+        download(server.url.replace("://", "://me:s%40cret@"), tmp_path / "a.bin")
+        assert server.requests[0]["Authorization"] == f"Basic {base64.b64encode(b'me:s@cret').decode()}"
+        assert "Authorization" not in other.requests[0]
+    server.redirect, server.cuts = None, [1000]
+    with pytest.raises(ModelLoadError) as caught:
+        download(server.url.replace("://", "://me:secret@"), tmp_path / "b.bin", attempts=1)
+    assert "secret" not in str(caught.value) + (tmp_path / "b.bin.partial.json").read_text()
 
 
 def test_a_silent_server(tmp_path: Path) -> None:

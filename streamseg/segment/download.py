@@ -6,6 +6,7 @@ server says that its file has not changed.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from streamseg import __version__
 from streamseg.errors import ModelLoadError, redact
@@ -54,13 +55,13 @@ class _Partial:
         """Bytes had of this URL's file and the server's mark of its version."""
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
-            return (self.path.stat().st_size, note.get("version")) if note["url"] == url else (0, None)
+            return (self.path.stat().st_size, note.get("version")) if note["url"] == redact(url) else (0, None)
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return 0, None
 
     def begin(self, url: str, version: str | None) -> None:
         self.path.unlink(missing_ok=True)
-        self.note.write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
+        self.note.write_text(json.dumps({"url": redact(url), "version": version}), encoding="utf-8")
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -172,7 +173,7 @@ def _transfer(url: str, partial: _Partial, name: str, *, pinned: bool, progress:
     host = urlsplit(url).hostname or "?"
     opener = urllib.request.build_opener(_SameSecurity)
     try:
-        response = opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+        response = opener.open(_request(url, headers), timeout=timeout_s)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416:
@@ -213,6 +214,18 @@ def _transfer(url: str, partial: _Partial, name: str, *, pinned: bool, progress:
     if total is not None and done < total:
         raise _BrokenOffError(f"the connection broke off after {done} of {total} bytes")
     return have > 0
+
+
+def _request(url: str, headers: dict[str, str]) -> urllib.request.Request:
+    """A request that carries the user and password of the URL, which urllib would take for a part of the host."""
+    parts = urlsplit(url)
+    userinfo, _, address = parts.netloc.rpartition("@")
+    request = urllib.request.Request(parts._replace(netloc=address).geturl(), headers=headers)
+    if userinfo:
+        secret = base64.b64encode(unquote(userinfo).encode()).decode()
+        # Not to be handed on to whichever server this one points to.
+        request.add_unredirected_header("Authorization", f"Basic {secret}")
+    return request
 
 
 def _piece(response: Any) -> bytes:

@@ -33,7 +33,7 @@ __all__ = ["Pulled", "ResolvedModel", "find_local", "is_offline", "known", "loca
 _AUTO_LOCAL, _AUTO_PULLED = "yolov8n-seg", "selfie"
 
 _CHECKPOINTS = (".pt", ".pth")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 Say = Callable[[str], None]
 
@@ -199,7 +199,7 @@ def _folders() -> Iterator[tuple[Path, str]]:
 
 def _suggest(name: str) -> str:
     names = [*registry(), *(other for other in local_models() if other not in registry())]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"
 
 
