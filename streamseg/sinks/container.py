@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -21,8 +20,6 @@ from streamseg.sinks.partial import Partial
 from streamseg.sinks.tracks import CopiedTracks, stream_metadata
 
 __all__ = ["VideoFile"]
-
-_log = logging.getLogger(__name__)
 
 # Fragments while it is written, so that a kill leaves a playable file; at the end the header is rewritten to that of
 # an ordinary file. The index waits for the first packets: only then are the edit lists right that make up for B-frames.

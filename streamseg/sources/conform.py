@@ -63,13 +63,14 @@ class Turn:
 
     def siting(self, siting: int) -> int:
         """Where chroma lies afterwards; 0 where no code point says it (chroma on the right)."""
-        if self == UPRIGHT or siting not in (1, 3):
+        if self == UPRIGHT or siting in (0, 2):
             return siting
-        if self.transpose and siting == 1:
+        if siting == 1 and self.transpose:
             return 6 if self.mirror_y else 4
         return siting if siting == 1 and not self.mirror_x else 0
 
     def __call__(self, plane: Plane) -> Plane:
+        """The plane, turned."""
         if self.transpose:
             plane = cv2.transpose(plane)
         if self.mirror_x and self.mirror_y:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 import sys
 import time
 from collections import Counter, deque
@@ -13,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 
 from streamseg.errors import SourceOpenError, redact
 from streamseg.frame import Colour, Frame, Origin, Packet, Plane, Track, VideoInfo
 from streamseg.libav import Chain, reason
 from streamseg.sources.conform import UPRIGHT, Conformer, Turn, colour_of
+from streamseg.sources.pipe import Pipe
+from streamseg.sources.probe import lacks_index, nominal_rate, turn_of
 from streamseg.sources.siting import chroma_siting
 from streamseg.sources.timeline import Timeline
 
@@ -29,9 +28,7 @@ _NOT_VIDEO = {"tty", "bin", "xbin", "adf", "idf", "concat", "hls", "dash", "imag
 _ATTACHED_PICTURE = 0x400
 _MOST_FAILED_READS = 100
 _TS_JUMP_S = 1
-_COMMON_RATES = [
-    rate for whole in (24, 25, 30, 48, 50, 60, 100, 120) for rate in (Fraction(whole), Fraction(whole * 1000, 1001))
-]
+_TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT: clocks of such containers jump
 
 
 class FileSource:
@@ -52,7 +49,7 @@ class FileSource:
         self._stopped = False
         self._counts: Counter[str] = Counter()
         self._notices: list[str] = []
-        self._pipe = _Pipe(sys.stdin.fileno()) if path == "-" else None
+        self._pipe = Pipe(sys.stdin.fileno()) if path == "-" else None
         self._container = self._open(path, max_pixels)
         try:
             self._stream = self._choose_stream(path)
@@ -63,8 +60,6 @@ class FileSource:
             self._container.close()
             raise
 
-    # -- opening ------------------------------------------------------------------------------------------------
-
     def _open(self, path: str, max_pixels: int) -> Any:
         if self._pipe is None:
             file = Path(path)
@@ -74,8 +69,10 @@ class FileSource:
                 raise SourceOpenError(f"cannot open {path}: the file is empty")
         # The prefix keeps a colon or a leading dash in a name from being read as something else.
         target: Any = self._pipe or f"file:{path}"
+        # A clock that jumps back would be taken for one that ran over after 26 hours; `_straighten` tells better.
+        options = {"max_pixels": str(max_pixels), "correct_ts_overflow": "0"}
         try:
-            return av.open(target, options={"max_pixels": str(max_pixels)}, metadata_errors="surrogateescape")
+            return av.open(target, options=options, metadata_errors="surrogateescape")
         except (av.FFmpegError, OSError, ValueError) as error:
             raise SourceOpenError(self._explain(path, error)) from error
 
@@ -85,10 +82,11 @@ class FileSource:
                 f"standard input holds no video that can be read as it comes: {reason(error)}; "
                 "send Matroska, MPEG-TS or a fragmented MP4"
             )
-        why = reason(error)
-        if "moov atom not found" in why:
-            return f"cannot open {path}: the file was cut off before its index was written (moov atom not found)"
-        return redact(f"cannot open {path}: {why}; is it a video file?")
+        if lacks_index(Path(path)):
+            return f"cannot open {path}: it was cut off before its index was written, so nothing in it can be found"
+        if isinstance(error, EOFError):
+            return f"cannot open {path}: it ends before its first picture"
+        return redact(f"cannot open {path}: {reason(error)}; is it a video file?")
 
     def _choose_stream(self, path: str) -> Any:
         if self._container.format.name.split(",")[0] in _NOT_VIDEO:
@@ -129,7 +127,7 @@ class FileSource:
     def _start(self, path: str, colour: Colour | None, threads: int) -> None:
         stream = self._stream
         self._time_base = Fraction(stream.time_base or Fraction(1, 90000))
-        rate = _nominal_rate(stream)
+        rate = nominal_rate(stream)
         self._timeline = Timeline(round(1 / ((rate or Fraction(25)) * self._time_base)), self._counts)
         self._shift_s = self._clock_start()
         self._last_dts: dict[int, Fraction] = {}
@@ -149,7 +147,7 @@ class FileSource:
         if not self._ready:
             raise SourceOpenError(f"{path}: no picture in it can be decoded" + self._why_nothing())
         first = self._ready[0][1]
-        turn = _turn_of(first)
+        turn = turn_of(first)
         context = stream.codec_context
         self._size_wh = (first.width, first.height)
         self._conformer = Conformer(
@@ -199,8 +197,6 @@ class FileSource:
             metadata=dict(container.metadata),
             chapters=container.chapters(),
         )
-
-    # -- the Source protocol ------------------------------------------------------------------------------------
 
     @property
     def info(self) -> VideoInfo:
@@ -261,8 +257,6 @@ class FileSource:
         self.interrupt()
         self._demuxed = None
         self._container.close()
-
-    # -- from packets to pictures -------------------------------------------------------------------------------
 
     def _demux(self) -> Iterator[Any]:
         copied = [track.template for track in self._tracks.values() if track.kind != "attachment"]
@@ -338,8 +332,6 @@ class FileSource:
             for result in self._deinterlacer.push(None):
                 self._ready.append((self._waiting.popleft(), result))
 
-    # -- clocks -------------------------------------------------------------------------------------------------
-
     def _clock_start(self) -> Fraction:
         """Broadcast containers start their clock anywhere; others say when the picture begins."""
         if self._container.format.flags & _TS_DISCONT and self._container.start_time:
@@ -355,66 +347,13 @@ class FileSource:
             dts = packet.dts * unit + self._shift_s
             last = self._last_dts.get(packet.stream.index)
             if last is not None and dts < last - _TS_JUMP_S:
-                self._shift_s += last - dts
+                expected = last + (packet.duration or 0) * unit
+                self._shift_s += expected - dts
                 self._counts["clock jumps bridged"] += 1
-                dts = last
+                dts = expected
             self._last_dts[packet.stream.index] = dts
         ticks = round(self._shift_s / unit)
         if packet.dts is not None:
             packet.dts += ticks
         if packet.pts is not None:
             packet.pts += ticks
-
-
-_TS_DISCONT = 0x0200
-
-
-class _Pipe:
-    """A file descriptor as the library reads it; `stop` makes a waiting read end."""
-
-    name = "standard input"
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._stopped = False
-
-    def read(self, size: int) -> bytes:
-        while not self._stopped:
-            try:
-                ready, _, _ = select.select([self._descriptor], [], [], 0.1)
-            except (OSError, ValueError):
-                return os.read(self._descriptor, size)  # Windows cannot wait for a pipe
-            if ready:
-                return os.read(self._descriptor, size)
-        return b""
-
-    def stop(self) -> None:
-        self._stopped = True
-
-
-def _nominal_rate(stream: Any) -> Fraction | None:
-    """Frames per second of a stream with an even beat; None where the beat varies or is not known."""
-    average, base = stream.average_rate, stream.base_rate
-    if not average or average > 1000:
-        return None
-    for rate in _COMMON_RATES:
-        # Containers with a millisecond clock report 29.97003 or 30.00009.
-        if abs(average / rate - 1) < Fraction(1, 4000):
-            return rate
-    if base and abs(average / base - 1) > Fraction(1, 200):
-        return None
-    return Fraction(average)
-
-
-def _turn_of(picture: Any) -> Turn:
-    """From the display matrix that the decoder attached."""
-    try:
-        matrix = picture.side_data.get("DISPLAYMATRIX")
-    except ValueError:
-        # PyAV refuses the whole list where the library knows a kind that PyAV does not.
-        return {90: Turn(True, False, True), -90: Turn(True, True, False), 180: Turn(False, True, True)}.get(
-            abs(picture.rotation) if abs(picture.rotation) == 180 else picture.rotation, UPRIGHT
-        )
-    if matrix is None:
-        return UPRIGHT
-    return Turn.of_matrix(tuple(np.frombuffer(bytes(matrix), np.int32).tolist()))

@@ -150,7 +150,8 @@ class ImageSource:
             picture, colour_of(picture, context, PICTURE_COLOUR.siting), turn=turn, colour=self._colour, still=True
         )
         for remark in conform.remarks:
-            if remark not in self._notices:
+            # JPEG has no opacity; the library gives CMYK a fourth plane.
+            if remark not in self._notices and not (context.name == "mjpeg" and "opacity" in remark):
                 self._notices.append(remark)
         frame = Frame(
             planes=conform(picture),

@@ -1,0 +1,64 @@
+"""What a file and its streams say of themselves, and do not say plainly."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamseg.sources.conform import UPRIGHT, Turn
+
+__all__ = ["lacks_index", "nominal_rate", "turn_of"]
+
+_COMMON_RATES = [
+    rate for whole in (24, 25, 30, 48, 50, 60, 100, 120) for rate in (Fraction(whole), Fraction(whole * 1000, 1001))
+]
+
+
+def lacks_index(path: Path) -> bool:
+    """Whether it is an MP4 or MOV file without the atom that says where everything is."""
+    try:
+        with path.open("rb") as file:
+            kinds: list[bytes] = []
+            while len(head := file.read(8)) == 8 and len(kinds) < 100:
+                size = int.from_bytes(head[:4], "big")
+                kinds.append(head[4:])
+                if size == 1:
+                    size = int.from_bytes(file.read(8), "big") - 8
+                if size < 8:
+                    break  # to the end of the file
+                file.seek(size - 8, os.SEEK_CUR)
+    except OSError:
+        return False
+    return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
+
+
+def nominal_rate(stream: Any) -> Fraction | None:
+    """Frames per second of a stream with an even beat; None where the beat varies or is not known."""
+    average, base = stream.average_rate, stream.base_rate
+    if not average or average > 1000:
+        return None
+    for rate in _COMMON_RATES:
+        # Containers with a millisecond clock report 29.97003 or 30.00009.
+        if abs(average / rate - 1) < Fraction(1, 4000):
+            return rate
+    if base and abs(average / base - 1) > Fraction(1, 200):
+        return None
+    return Fraction(average)
+
+
+def turn_of(picture: Any) -> Turn:
+    """From the display matrix that the decoder attached."""
+    try:
+        matrix = picture.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV refuses the whole list where the library knows a kind that PyAV does not.
+        return {90: Turn(True, False, True), -90: Turn(True, True, False), 180: Turn(False, True, True)}.get(
+            abs(picture.rotation) if abs(picture.rotation) == 180 else picture.rotation, UPRIGHT
+        )
+    if matrix is None:
+        return UPRIGHT
+    return Turn.of_matrix(tuple(np.frombuffer(bytes(matrix), np.int32).tolist()))
