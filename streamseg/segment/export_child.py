@@ -50,4 +50,5 @@ def main() -> None:
     pathlib.Path("result.json").write_text(json.dumps(result))
 
 
-main()
+if __name__ == "__main__":
+    main()
