@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from file_server import FileServer, serving
-from test_inspect import RGB, SEG, write_onnx
+from test_inspect import RGB, SEG, Tensors, write_onnx
 from test_store import CHECKPOINT, TFLITE, entry
 
 from streamseg.cli import models
@@ -130,8 +130,8 @@ def test_import_of_an_onnx_file(run: Run, tmp_path: Path) -> None:
     err = run("import", str(path), "--name", "mine")[1]
     assert f"mine is ready: {models_folder() / 'mine.onnx'}" in err
     assert "use it with --model mine" in err
-    states = [("src", [1, 3, 8, 8]), ("r1i", [1, 16, 4, 4])]
-    write_onnx(path, states, [("pha", [1, 1, 8, 8]), ("r1o", [1, 16, 4, 4])])  # type: ignore[arg-type]
+    states: Tensors = [("src", [1, 3, 8, 8]), ("r1i", [1, 16, 4, 4])]
+    write_onnx(path, states, [("pha", [1, 1, 8, 8]), ("r1o", [1, 16, 4, 4])])
     assert "networks of the family recurrent-matte cannot be run yet" in run("import", str(path))[1]
 
 

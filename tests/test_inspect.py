@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,15 @@ from onnx import TensorProto, helper
 from streamseg.errors import ModelLoadError
 from streamseg.segment.inspect import GraphFacts, inspect_onnx
 
-Shape = list[int | str | None]
-SEG = [("output0", [1, 116, 8400]), ("output1", [1, 32, 160, 160])]
+Shape = Sequence[int | str | None]
+Tensors = Sequence[tuple[str, Shape]]
+SEG: Tensors = [("output0", [1, 116, 8400]), ("output1", [1, 32, 160, 160])]
 
 
 def write_onnx(
     path: Path,
-    inputs: list[tuple[str, Shape]],
-    outputs: list[tuple[str, Shape]],
+    inputs: Tensors,
+    outputs: Tensors,
     metadata: dict[str, str] | None = None,
     dtype: int = TensorProto.FLOAT,
 ) -> Path:
@@ -33,13 +35,11 @@ def write_onnx(
     return path
 
 
-def facts_of(
-    tmp_path: Path, inputs: list[tuple[str, Shape]], outputs: list[tuple[str, Shape]], **metadata: str
-) -> GraphFacts:
+def facts_of(tmp_path: Path, inputs: Tensors, outputs: Tensors, **metadata: str) -> GraphFacts:
     return inspect_onnx(write_onnx(tmp_path / "network.onnx", inputs, outputs, metadata))
 
 
-RGB: list[tuple[str, Shape]] = [("images", [1, 3, 640, 640])]
+RGB: Tensors = [("images", [1, 3, 640, 640])]
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ RGB: list[tuple[str, Shape]] = [("images", [1, 3, 640, 640])]
         ([("a", [1, 1024, 640, 640])], "unknown"),
     ],
 )
-def test_family(tmp_path: Path, outputs: list[tuple[str, Shape]], family: str) -> None:
+def test_family(tmp_path: Path, outputs: Tensors, family: str) -> None:
     assert facts_of(tmp_path, RGB, outputs).family == family
 
 
 def test_a_recurrent_network_is_told_from_a_plain_one(tmp_path: Path) -> None:
-    states: list[tuple[str, Shape]] = [("r1i", ["b", 16, "h", "w"])]
-    outputs: list[tuple[str, Shape]] = [("fgr", [1, 3, 8, 8]), ("pha", [1, 1, 8, 8]), ("r1o", ["b", 16, "h", "w"])]
+    states: Tensors = [("r1i", ["b", 16, "h", "w"])]
+    outputs: Tensors = [("fgr", [1, 3, 8, 8]), ("pha", [1, 1, 8, 8]), ("r1o", ["b", 16, "h", "w"])]
     facts = facts_of(tmp_path, [("src", ["b", 3, "h", "w"]), *states], outputs)
     assert facts.family == "recurrent-matte"
     assert "not supported yet" in facts.refusal()

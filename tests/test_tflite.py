@@ -270,7 +270,7 @@ def photographs(folder: Path) -> dict[str, NDArray[np.uint8]]:
     paths = [astronaut]
     if root := os.environ.get("STREAMSEG_MATERIAL"):
         paths += sorted(path for path in Path(root, "media", "people").iterdir() if path.suffix in (".jpg", ".png"))
-    return {path.name: np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]) for path in paths}
+    return {path.name: cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths}
 
 
 @pytest.mark.network
@@ -319,7 +319,7 @@ numpy.savez(sys.argv[2], **found)
         for selection, size_wh in ((0, (256, 256)), (1, (256, 144)))
     }
     given, found = downloads / "given.npz", downloads / "found.npz"
-    np.savez(given, **pictures)  # type: ignore[arg-type]
+    np.savez(given, **pictures)
     subprocess.run(
         [str(peer / "bin" / "python"), "-c", program, str(given), str(found)], check=True, capture_output=True
     )

