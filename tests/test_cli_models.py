@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from file_server import FileServer, serving
-from test_inspect import RGB, SEG, Tensors, write_onnx
-from test_store import CHECKPOINT, TFLITE, entry
 
 from streamseg.cli import models
 from streamseg.errors import ConfigError, ModelLoadError
 from streamseg.segment import store
 from streamseg.segment.cache import models_folder, sources_folder
+from tests.file_server import FileServer, serving
+from tests.test_inspect import RGB, SEG, Tensors, write_onnx
+from tests.test_store import CHECKPOINT, TFLITE, entry
 
 Run = Callable[..., tuple[str, str]]
 

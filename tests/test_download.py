@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from file_server import FileServer, serving
 
 from streamseg.errors import ModelLoadError
 from streamseg.segment import cache
 from streamseg.segment.cache import locked, read_records, replacing, write_record
 from streamseg.segment.download import ChecksumError, _SameSecurity, download
+from tests.file_server import FileServer, serving
 
 CONTENT = bytes(range(256)) * 1500  # several of the pieces that are read at once
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

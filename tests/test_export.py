@@ -13,7 +13,6 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from test_inspect import RGB, SEG, write_onnx
 
 from streamseg.errors import ConfigError, ModelLoadError
 from streamseg.segment.cache import cache_folder, models_folder, read_records
@@ -25,6 +24,7 @@ from streamseg.segment.export import (
     parse_imgsz,
 )
 from streamseg.segment.store import resolve
+from tests.test_inspect import RGB, SEG, write_onnx
 
 # Hands out the file that stands beside it as its export, and notes what it was asked for.
 STAND_IN = """

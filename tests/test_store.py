@@ -14,10 +14,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from file_server import FileServer, serving
-from test_inspect import RGB, SEG, write_onnx
-from tiny_tflite import Operator, Tensor, options, tflite_file
-from tiny_wheel import only_these_wheels, write_wheel
 
 from streamseg.errors import ModelLoadError
 from streamseg.segment import store
@@ -25,6 +21,10 @@ from streamseg.segment.cache import models_folder, read_records, sha256_of, sour
 from streamseg.segment.download import ChecksumError
 from streamseg.segment.registry import Entry, UrlSource, WheelSource, parse_registry, registry
 from streamseg.segment.store import find_local, local_models, pull, resolve
+from tests.file_server import FileServer, serving
+from tests.test_inspect import RGB, SEG, write_onnx
+from tests.tiny_tflite import Operator, Tensor, options, tflite_file
+from tests.tiny_wheel import only_these_wheels, write_wheel
 
 # A network of the matte family, in TFLite, as small as can be.
 TFLITE = tflite_file(

