@@ -1,0 +1,7 @@
+"""`python -m streamseg`."""
+
+import sys
+
+from streamseg.cli import main
+
+sys.exit(main())

@@ -1,0 +1,460 @@
+"""The whole program on clips made here and a network whose answer is known: what is red is the subject."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from streamseg.cli import main
+from tests import networks
+from tests.clips import make_clip
+
+WIDTH, HEIGHT = 320, 180
+
+
+def scene(index: int) -> av.VideoFrame:
+    """A red disc that wanders over a blue room with a bright stripe."""
+    rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    rgb[:] = (20, 40, 200)
+    rgb[:, 20:40] = (20, 255, 255)
+    cv2.circle(rgb, (110 + 4 * index, 90), 45, (230, 20, 20), -1, cv2.LINE_AA)
+    return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    return networks.matte(tmp_path / "red.onnx", size=64)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "in.mp4", frames=20, size_wh=(WIDTH, HEIGHT), draw=scene, sound="aac")
+
+
+def decode(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def run(*args: object) -> int:
+    return main(["run", *map(str, args)])
+
+
+def is_near(pixel: np.ndarray, rgb: tuple[int, int, int], within: int = 30) -> bool:
+    return bool(np.abs(pixel.astype(int) - rgb).max() <= within)
+
+
+def test_the_subject_stays_and_the_room_goes(clip: Path, network: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    assert run(clip, "-o", out, "--background", "color:#00ff00", "--model", network, "--quiet") == 0
+    frames = decode(out)
+    assert len(frames) == 20
+    for index, frame in enumerate(frames):
+        assert frame.shape == (HEIGHT, WIDTH, 3)
+        assert is_near(frame[90, 110 + 4 * index], (230, 20, 20)), "the middle of the disc"
+        for place in [(10, 30), (170, 30), (20, 300), (160, 160)]:
+            assert is_near(frame[place], (0, 255, 0)), f"the room shows at {place} in frame {index}"
+
+
+def test_time_and_sound_are_kept(clip: Path, network: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    run(clip, "-o", out, "--model", network, "--quiet")
+    with av.open(str(clip)) as before, av.open(str(out)) as after:
+        times = [[f.pts * f.time_base for f in c.decode(video=0)] for c in (before, after)]
+        assert times[0] == times[1]
+    with av.open(str(clip)) as before, av.open(str(out)) as after:
+        sound = [[bytes(p) for p in c.demux(audio=0) if p.size] for c in (before, after)]
+        assert sound[0] == sound[1]
+
+
+@pytest.mark.parametrize(
+    ("background", "expected"),
+    [("green", (0, 177, 64)), ("color:white", (255, 255, 255)), ("none", (20, 40, 200)), ("blur:1", None)],
+)
+def test_backgrounds(background: str, expected: tuple[int, int, int] | None, clip, network, tmp_path) -> None:
+    out = tmp_path / "out.mkv"
+    assert run(clip, "-o", out, "--background", background, "--model", network, "--quiet") == 0
+    frame = decode(out)[5]
+    if expected is not None:
+        assert is_near(frame[20, 300], expected)
+    else:
+        stripes = decode(clip)[5][:, 20:60].astype(int)
+        assert np.abs(np.diff(stripes, axis=1)).max() > 150
+        assert np.abs(np.diff(frame[:, 20:60].astype(int), axis=1)).max() < 40, "the stripes are still sharp"
+        assert is_near(frame[90, 130], (230, 20, 20))
+
+
+@pytest.mark.parametrize("fit", ["cover", "contain", "stretch"])
+def test_an_image_behind(fit: str, clip: Path, network: Path, tmp_path: Path) -> None:
+    square = np.zeros((200, 200, 3), np.uint8)
+    square[:] = (60, 180, 240)
+    square[:, :30] = (0, 0, 0)
+    cv2.imwrite(str(tmp_path / "room.png"), square[..., ::-1])
+    out = tmp_path / "out.mkv"
+    code = run(
+        clip, "-o", out, "--background", f"image:{tmp_path / 'room.png'}", "--fit", fit, "--model", network, "--quiet"
+    )
+    assert code == 0
+    frame = decode(out)[3]
+    assert is_near(frame[20, 240], (60, 180, 240))
+    # The black strip is 30 of 200 wide; contained, the square stands in the middle between two borders.
+    edge = {"cover": 48, "contain": 70 + 27, "stretch": 48}[fit]
+    assert is_near(frame[170, edge - 8], (0, 0, 0))
+    assert is_near(frame[170, edge + 8], (60, 180, 240))
+
+
+def test_a_video_behind_keeps_its_own_rate_and_repeats(clip: Path, network: Path, tmp_path: Path) -> None:
+    def shade(index: int) -> av.VideoFrame:
+        rgb = np.full((HEIGHT, WIDTH, 3), 40 + 60 * index, np.uint8)
+        return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+
+    room = make_clip(tmp_path / "room.mp4", frames=3, size_wh=(WIDTH, HEIGHT), rate=Fraction(10), draw=shade)
+    out = tmp_path / "out.mkv"
+    assert run(clip, "-o", out, "--background", f"video:{room}", "--model", network, "--quiet") == 0
+    shades = [round((int(frame[20, 300].mean()) - 40) / 60) for frame in decode(out)]
+    # 30 frames a second over 10: three of each, and again from the first.
+    assert shades == [n // 3 % 3 for n in range(20)]
+
+
+def test_transparent_png_and_video(clip: Path, network: Path, tmp_path: Path) -> None:
+    assert run(clip, "-o", tmp_path / "f_%03d.png", "--background", "transparent", "--model", network, "--quiet") == 0
+    pictures = sorted(tmp_path.glob("f_*.png"))
+    assert len(pictures) == 20
+    picture = cv2.imread(str(pictures[5]), cv2.IMREAD_UNCHANGED)
+    assert picture.shape == (HEIGHT, WIDTH, 4)
+    assert picture[90, 130, 3] == 255
+    assert picture[20, 300, 3] == 0
+    assert run(clip, "-o", tmp_path / "a.mkv", "--background", "transparent", "--encoder", "ffv1", "--model", network,
+               "--quiet") == 0  # fmt: skip
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="rgba")
+    assert frame[90, 110, 3] == 255
+    assert frame[20, 300, 3] == 0
+
+
+def test_matte_results_and_report(clip: Path, network: Path, tmp_path: Path) -> None:
+    matte, results, report = tmp_path / "matte.mkv", tmp_path / "r.jsonl", tmp_path / "report.json"
+    code = run(
+        clip, "-o", "null:", "--matte", matte, "--results", results, "--report", report, "--model", network, "--quiet"
+    )
+    assert code == 0
+    with av.open(str(matte)) as container:
+        mattes = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    assert len(mattes) == 20
+    assert mattes[5][90, 130] == 255
+    assert mattes[5][20, 300] == 0
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [line["index"] for line in lines] == list(range(20))
+    assert lines[0]["source"] == "in.mp4"
+    assert lines[0]["size_wh"] == [WIDTH, HEIGHT]
+    assert lines[0]["coverage"] == pytest.approx(np.pi * 45**2 / (WIDTH * HEIGHT), rel=0.15)
+    document = json.loads(report.read_text())
+    assert document["outcome"] == "finished"
+    assert document["frames"] == {"in": 20, "out": 20, "dropped": {}}
+    assert document["model"]["provider"] == "cpu"
+    assert len(document["model"]["sha256"]) == 64
+    for stage in ("capture", "segment", "upsample", "write null:"):
+        numbers = document["stages"][stage]
+        assert 0 <= numbers["p50_ms"] <= numbers["p95_ms"] <= numbers["p99_ms"]
+    assert document["source"]["size_wh"] == [WIDTH, HEIGHT]
+    assert {"onnxruntime", "av"} <= set(document["versions"])
+
+
+def test_an_image_in_an_image_out(network: Path, tmp_path: Path) -> None:
+    rgb = scene(3).to_ndarray(format="rgb24")[:179, :319]  # odd sides
+    cv2.imwrite(str(tmp_path / "in.png"), rgb[..., ::-1])
+    out = tmp_path / "out.png"
+    assert run(tmp_path / "in.png", "-o", out, "--background", "green", "--model", network, "--quiet") == 0
+    picture = cv2.imread(str(out))[..., ::-1]
+    assert picture.shape == (179, 319, 3), "the padding must not stay"
+    assert is_near(picture[90, 122], (230, 20, 20))
+    assert is_near(picture[20, 300], (0, 177, 64))
+
+
+def test_a_folder_of_images_of_several_sizes(network: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number, size_wh in enumerate([(320, 180), (200, 300), (321, 181)]):
+        rgb = cv2.resize(scene(0).to_ndarray(format="rgb24"), size_wh)
+        cv2.imwrite(str(tmp_path / "in" / f"p{number}.png"), rgb[..., ::-1])
+    results = tmp_path / "r.jsonl"
+    assert run(tmp_path / "in", "-o", f"{tmp_path / 'out'}/", "--results", results, "--model", network, "--quiet") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["p0.png", "p1.png", "p2.png"]
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [line["size_wh"] for line in lines] == [[320, 180], [200, 300], [321, 181]]
+
+
+def yolo(path: Path) -> Path:
+    """Finds a person on the left half and a car on the right, whatever the picture."""
+    detections = np.zeros((4 + 3 + 2, 2), np.float32)
+    detections[:4, 0], detections[:4, 1] = (16, 32, 32, 36), (48, 32, 32, 36)
+    detections[4, 0], detections[6, 1] = 0.9, 0.8
+    detections[7:, 0], detections[7:, 1] = (20, 0), (0, 20)
+    prototypes = -np.ones((2, 16, 16), np.float32)
+    prototypes[0, :, :8], prototypes[1, :, 8:] = 1, 1
+    return networks.yolo_seg(path, detections, prototypes)
+
+
+@pytest.mark.parametrize(("keep", "person", "car"), [("person", 255, 0), ("car", 0, 255), ("person,car", 255, 255)])
+def test_only_the_kept_classes_stay(keep: str, person: int, car: int, clip: Path, tmp_path: Path) -> None:
+    matte = tmp_path / "m.mkv"
+    assert run(clip, "--matte", matte, "--keep", keep, "--model", yolo(tmp_path / "y.onnx"), "--quiet") == 0
+    with av.open(str(matte)) as container:
+        first = next(container.decode(video=0)).to_ndarray(format="gray")
+    assert (first[90, 80], first[90, 240]) == (person, car)
+
+
+def test_results_list_every_class_and_the_matte_only_the_kept(clip: Path, tmp_path: Path) -> None:
+    results = tmp_path / "r.jsonl"
+    run(clip, "-o", "null:", "--results", results, "--model", yolo(tmp_path / "y.onnx"), "--quiet")
+    instances = json.loads(results.read_text().splitlines()[0])["instances"]
+    assert [(i["class"], round(i["score"], 2)) for i in instances] == [("person", 0.9), ("car", 0.8)]
+
+
+def test_a_class_that_the_network_lacks_lists_near_matches(clip: Path, tmp_path: Path, capsys) -> None:
+    code = run(clip, "-o", tmp_path / "o.mp4", "--keep", "persn", "--model", yolo(tmp_path / "y.onnx"))
+    assert_one_line(code, capsys, r"no class 'persn'; near matches: person")
+
+
+def test_a_cut_leaves_no_ghost(network: Path, tmp_path: Path) -> None:
+    """The smoother holds unsure pixels back; at a cut to another shot the past must not show."""
+
+    def two_shots(index: int) -> av.VideoFrame:
+        rgb = np.full((HEIGHT, WIDTH, 3), 20 if index < 10 else 235, np.uint8)
+        rgb[..., 0] = 128  # just unsure: logit 10 * (0.5 - 0.5)
+        cv2.rectangle(
+            rgb, (40, 40) if index < 10 else (200, 40), (120, 140) if index < 10 else (280, 140), (255, 0, 0), -1
+        )
+        return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+
+    clip = make_clip(tmp_path / "cut.mp4", frames=20, size_wh=(WIDTH, HEIGHT), draw=two_shots)
+    mattes = {}
+    for smoother in ("uncertainty", "none"):
+        out = tmp_path / f"{smoother}.mkv"
+        run(clip, "--matte", out, "--model", network, "--set", f"temporal.smoother={smoother}", "--quiet",
+            "--set", "temporal.half_life_s=5")  # fmt: skip
+        with av.open(str(out)) as container:
+            mattes[smoother] = [frame.to_ndarray(format="gray").astype(int) for frame in container.decode(video=0)]
+    assert np.abs(mattes["uncertainty"][10] - mattes["none"][10]).max() == 0
+
+
+def test_standard_input_and_output(clip: Path, network: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "streamseg",
+        "run",
+        "-",
+        "-o",
+        "-",
+        "--format",
+        "matroska",
+        "--model",
+        str(network),
+    ]
+    command += ["--background", "green", "--quiet"]
+    done = subprocess.run(command, input=clip.read_bytes(), capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    (tmp_path / "piped.mkv").write_bytes(done.stdout)
+    frames = decode(tmp_path / "piped.mkv")
+    assert len(frames) == 20
+    assert is_near(frames[0][20, 300], (0, 177, 64))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finalises_the_file(number: signal.Signals, network: Path, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "long.mp4", frames=1500, size_wh=(WIDTH, HEIGHT))
+    out, report = tmp_path / "out.mp4", tmp_path / "report.json"
+    command = [sys.executable, "-m", "streamseg", "run", str(clip), "-o", str(out), "--model", str(network), "--report",
+               str(report)]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not any(path.stat().st_size > 4_000 for path in tmp_path.glob("out.partial*")):
+        assert time.monotonic() < deadline, "nothing was written"
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in said
+    frames = decode(out)
+    assert 0 < len(frames) < 1500
+    assert json.loads(report.read_text())["outcome"] == "interrupted"
+    assert json.loads(report.read_text())["frames"]["out"] == len(frames)
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def assert_one_line(code: int, capsys: pytest.CaptureFixture[str], pattern: str) -> None:
+    import re
+
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    line = captured.err.strip().splitlines()
+    assert len(line) == 1, captured.err
+    assert line[0].startswith("streamseg")
+    assert re.search(pattern, line[0]), line[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "pattern"),
+    [
+        (["missing.mp4", "-o", "o.mp4"], "missing.mp4"),
+        (["empty.mp4", "-o", "o.mp4"], "empty.mp4"),
+        (["text.mp4", "-o", "o.mp4"], "text.mp4"),
+        (["cut.mp4", "-o", "o.mp4"], "cut.mp4"),
+        (["sound.m4a", "-o", "o.mp4"], "sound.m4a.*(no video|picture)"),
+        (["nothing", "-o", "o.mp4"], "nothing"),
+        (["in.mp4", "-o", "o.xyz"], "xyz"),
+        (["in.mp4", "-o", "o.mp4", "--encoder", "libx246"], "libx246.*libx264"),
+        (["in.mp4", "-o", "no/such/folder/o.mp4"], "no/such/folder"),
+        (["in.mp4", "-o", "in.mp4"], "in.mp4.*source itself"),
+        (["in.mp4", "-o", "link.mp4"], "link.mp4.*source itself"),
+        (["in.mp4", "-o", "o.mp4", "--matte", "o.mp4"], "two outputs write o.mp4"),
+        (["in.mp4", "-o", "-"], "--format"),
+        (["in.mp4", "-o", "o.mp4", "--background", "transparent"], "o.mp4.*(webm|png|mkv|mov)"),
+        (["in.mp4", "-o", "o.mkv", "--background", "image:none.png"], "none.png"),
+        (["in.mp4", "-o", "o.mkv", "--background", "image:text.png"], "text.png"),
+        (["in.mp4", "-o", "o.mkv", "--background", "video:text.mp4"], "text.mp4"),
+        (["in.mp4", "-o", "o.mkv", "--background", "beach"], "beach.*use blur"),
+        (["in.mp4", "-o", "o.mkv", "--model", "net.pt"], "net.pt.*import"),
+        (["in.mp4", "-o", "o.mkv", "--model", "text.onnx"], "text.onnx"),
+        (["in.mp4", "-o", "o.mkv", "--model", "half.onnx"], "half.onnx"),
+        (["in.mp4", "-o", "o.mkv", "--model", "classifier.onnx"], r"classifier.onnx.*\[1,10\]"),
+        (["in.mp4", "-o", "o.mkv", "--model", "four.onnx"], "four.onnx"),
+        (["in.mp4", "-o", "o.mkv", "--model", "yolov8n-sge"], "yolov8n-seg"),
+        (["in.mp4", "-o", "o.mkv", "--provider", "cuda"], "cuda"),
+        (["in.mp4", "-o", "o.mkv", "--provider", "magic"], "magic"),
+        (["in.mp4", "-o", "o.mkv", "--keep", "dog"], "no classes apart"),
+        (["in.mp4", "-o", "o.mkv", "--set", "edges.fether=1"], "edges.feather"),
+        (["in.mp4", "-o", "o.mkv", "--config", "tabs.yaml"], "tabs.yaml line 2"),
+        (["in.mp4", "-o", "o.mkv", "--set", "source.max_pixels=100"], "320x180.*100"),
+        (["in.mp4", "-o", "o.mkv", "--report", "no/such/r.json"], "no/such/r.json"),
+        (["in.mp4", "-o", "o.mkv", "--results", "no/such/r.jsonl"], "no/such/r.jsonl"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_leaves_nothing(
+    args: list[str], pattern: str, clip: Path, network: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _make_bad_files(tmp_path, clip)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    model = [] if "--model" in args else ["--model", "red.onnx"]
+    code = run(*args, *model)
+    assert_one_line(code, capsys, pattern)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before, "something was written, changed or removed"
+
+
+def _make_bad_files(folder: Path, clip: Path) -> None:
+    (folder / "empty.mp4").touch()
+    for name in ("text.mp4", "text.png", "text.onnx"):
+        (folder / name).write_text("this is a shopping list\n" * 50)
+    (folder / "net.pt").write_bytes(b"PK\x03\x04")
+    (folder / "cut.mp4").write_bytes(clip.read_bytes()[:400])
+    (folder / "half.onnx").write_bytes((folder / "red.onnx").read_bytes()[:-150])
+    networks.matte(folder / "four.onnx", channels=4)
+    (folder / "tabs.yaml").write_text("edges:\n\tfeather: 1\n")
+    (folder / "nothing").mkdir()
+    os.link(folder / "in.mp4", folder / "link.mp4")
+    with av.open(str(folder / "sound.m4a"), "w", format="mp4") as container:
+        voice = container.add_stream("aac", rate=48000, layout="stereo")
+        block = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+        block.sample_rate = 48000
+        container.mux(voice.encode(block))
+        container.mux(voice.encode(None))
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("GlobalAveragePool", ["x"], ["p"]), helper.make_node("Flatten", ["p"], ["logits"])],
+        "c",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 10, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 10])],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "classifier.onnx"
+    )
+
+
+def test_without_an_output_one_is_named(clip: Path, network: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("in.mp4", "--model", "red.onnx") == 0
+    assert "writing in-streamseg.mp4" in capsys.readouterr().err
+    assert len(decode(tmp_path / "in-streamseg.mp4")) == 20
+
+
+@pytest.mark.parametrize(
+    ("shape", "background"), [((1, 1, 3), "one pixel"), ((40, 60, 4), "with alpha"), ((9, 5000, 3), "a sliver")]
+)
+def test_odd_backgrounds_work(shape, background: str, clip: Path, network: Path, tmp_path: Path) -> None:
+    picture = np.full(shape, 200, np.uint8)
+    cv2.imwrite(str(tmp_path / "room.png"), picture)
+    out = tmp_path / "out.mkv"
+    assert run(clip, "-o", out, "--background", f"image:{tmp_path / 'room.png'}", "--model", network, "--quiet") == 0
+    assert is_near(decode(out)[0][20, 300], (200, 200, 200)), background
+
+
+def test_a_network_that_fails_on_the_way_is_one_line_and_leaves_no_result(
+    clip: Path, network: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    from streamseg import app
+    from streamseg.errors import InferenceError
+
+    load = app.load_segmenter
+
+    def load_fragile(*args: object, **options: object):
+        segmenter = load(*args, **options)
+        calls = []
+
+        class Fragile:
+            class_names = segmenter.class_names
+            describe = segmenter.describe
+
+            def __call__(self, frame):
+                calls.append(frame.index)
+                if len(calls) > 5:
+                    raise InferenceError("the network failed: out of memory")
+                return segmenter(frame)
+
+        return Fragile()
+
+    monkeypatch.setattr(app, "load_segmenter", load_fragile)
+    out, report = tmp_path / "out.mp4", tmp_path / "r.json"
+    code = run(clip, "-o", out, "--model", network, "--report", report)
+    said = capsys.readouterr().err
+    assert code == 1
+    assert "out of memory" in said
+    assert "Traceback" not in said
+    assert not out.exists()
+    assert "out of memory" in json.loads(report.read_text())["outcome"]
+
+
+def test_help_and_version(capsys) -> None:
+    for args in (["--version"], ["--help"], ["run", "--help"], ["models", "--help"], ["demo", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(args)
+        assert ended.value.code == 0
+    with pytest.raises(SystemExit) as ended:
+        main(["rnu"])
+    assert ended.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_doctor_and_devices_answer(capsys) -> None:
+    assert main(["devices"]) == 0
+    code = main(["doctor"])
+    said = capsys.readouterr().out
+    assert code in (0, 1)
+    assert "execution provider cpu: builds a session" in said
+    assert "PyAV" in said
