@@ -12,7 +12,7 @@ from av.error import BlockingIOError as AgainError
 from streamseg.errors import redact
 from streamseg.frame import Colour, Plane
 
-__all__ = ["Chain", "matrix_name", "plane_view", "reason"]
+__all__ = ["Chain", "fill_plane", "i420_picture", "matrix_name", "plane_view", "reason", "tag"]
 
 _MATRIX_NAMES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 
@@ -46,6 +46,45 @@ def plane_view(picture: av.VideoFrame, index: int) -> Plane:
     if plane.line_size < 0:
         rows = rows[::-1]
     return rows[:, : plane.width * _bytes_per_sample(picture.format, index)]
+
+
+def fill_plane(target: Any, plane: Plane) -> None:
+    """Copy (h, w) samples into a library plane, whose rows are longer."""
+    rows: Plane = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)
+    rows[: plane.shape[0], : plane.shape[1]] = plane
+
+
+def i420_picture(planes: Plane, colour: Colour, *, shared: bool = False) -> av.VideoFrame:
+    """(H * 3 / 2, W) I420 as a library picture that carries the colour.
+
+    Args:
+        planes: the samples.
+        colour: of the samples.
+        shared: use the array's own memory; for encoders, which copy. Filters read past the end of rows: not for them.
+    """
+    rows, width = planes.shape
+    height = rows // 3 * 2
+    # PyAV 18.1 takes the height for that of the next lower multiple of four.
+    if shared and height % 4 == 0:
+        picture = av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
+    else:
+        picture = av.VideoFrame(width, height, "yuv420p")
+        flat, size = planes.reshape(-1), height * width
+        fill_plane(picture.planes[0], planes[:height])
+        chroma = flat[size:].reshape(2, height // 2, width // 2)
+        fill_plane(picture.planes[1], chroma[0])
+        fill_plane(picture.planes[2], chroma[1])
+    tag(picture, colour)
+    return picture
+
+
+def tag(picture: Any, colour: Colour) -> None:
+    """Say in the picture what colour it has."""
+    picture.color_range = 2 if colour.full_range else 1
+    picture.colorspace = colour.matrix
+    if hasattr(picture, "color_trc"):  # since PyAV 17
+        picture.color_trc = colour.transfer
+        picture.color_primaries = colour.primaries
 
 
 def _bytes_per_sample(pixel_format: Any, index: int) -> int:

@@ -37,9 +37,8 @@ def index_of(y: Picture, width: int | None = None) -> int:
 
 def planes(index: int, width: int, height: int) -> Picture:
     """(h * 3 / 2, w) I420: `luma` with flat, unequal chroma; sides are even."""
-    u = np.full((height // 4, width), 110, np.uint8)
-    v = np.full((height // 4, width), 150, np.uint8)
-    return np.vstack([luma(index, width, height), u, v])
+    chroma = np.repeat(np.array([110, 150], np.uint8), width * height // 4)
+    return np.concatenate([luma(index, width, height).reshape(-1), chroma]).reshape(-1, width)
 
 
 def put(plane: Any, values: NDArray[Any]) -> None:
@@ -153,10 +152,17 @@ def times(path: Path | str) -> list[Fraction]:
         return [Fraction(frame.pts) * frame.time_base for frame in container.decode(video=0)]
 
 
-def indices(path: Path | str) -> list[int]:
-    """The numbers in the pictures."""
+def indices(path: Path | str, *, torn: bool = False) -> list[int]:
+    """The numbers in the pictures; of a `torn` file, those before its last, broken packet."""
+    found = []
     with av.open(str(path)) as container:
-        return [index_of(frame.to_ndarray(format="gray")) for frame in container.decode(video=0)]
+        try:
+            for frame in container.decode(video=0):
+                found.append(index_of(frame.to_ndarray(format="gray")))
+        except av.error.InvalidDataError:
+            if not torn:
+                raise
+    return found
 
 
 def frame(index: int, width: int = 320, height: int = 180, **changes: Any) -> Frame:

@@ -10,12 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from test_sources import open_and_read
 
 from streamseg.frame import Colour, Frame
 from streamseg.sources import ImageSource
 from streamseg.sources.conform import UPRIGHT, Turn
 from streamseg.sources.pictures import exif_orientation
+from tests.test_sources import open_and_read
 
 
 def _photo(width: int = 64, height: int = 48) -> np.ndarray:

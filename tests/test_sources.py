@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
-import clips
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +20,8 @@ import pytest
 from streamseg.errors import SourceOpenError
 from streamseg.frame import Colour, Frame, Source
 from streamseg.sources import FileSource, open_source
+from tests import clips
+
 
 FRAMES = 12
 

@@ -98,6 +98,7 @@ class VideoFile:
             options = dict(_HYBRID if self._partial else _FRAGMENTED)
             if copy and format_name == "mp4" and not {key.lower() for key in metadata} <= _MP4_KEYS:
                 options["movflags"] += "+use_metadata_tags"
+        options["flush_packets"] = "1"  # or a kill loses what waits in the library's buffer
         target: Any = f"file:{self._partial.path}" if self._partial else _StandardOutput()
         self._container = av.open(
             target, "w", format=format_name, container_options=options, metadata_errors="surrogateescape"

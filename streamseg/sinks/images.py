@@ -7,14 +7,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.errors import SinkOpenError, SinkWriteError
 from streamseg.frame import Frame, Output, Packet, Plane, VideoInfo
-from streamseg.libav import Chain, matrix_name, plane_view, reason
+from streamseg.libav import Chain, i420_picture, matrix_name, plane_view, reason
 from streamseg.sinks.opacity import hide_transparent
 
 __all__ = ["ImageSink", "PictureNames", "is_picture_name", "to_bgr", "write_picture"]
@@ -162,23 +161,16 @@ def cut_back(picture: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
 
 def to_bgr(frame: Frame, chain: Chain | None = None) -> NDArray[np.uint8]:
     """The picture as (H, W, 3) uint8, blue first, by the frame's own matrix and range."""
-    (picture,) = (chain or _rgb_chain(frame)).push(_tagged(frame))
+    (picture,) = (chain or _rgb_chain(frame)).push(i420_picture(frame.planes, frame.colour))
     view = plane_view(picture, 0)
     return view.reshape(frame.height, frame.width, 3)
-
-
-def _tagged(frame: Frame) -> av.VideoFrame:
-    picture = av.VideoFrame.from_numpy_buffer(frame.planes, format="yuv420p")
-    picture.color_range = 2 if frame.colour.full_range else 1
-    picture.colorspace = frame.colour.matrix
-    return picture
 
 
 def _rgb_chain(frame: Frame) -> Chain:
     range_name = "pc" if frame.colour.full_range else "tv"
     scale = f"scale=flags=bicubic+accurate_rnd+full_chroma_int:in_range={range_name}"
     scale += f":in_color_matrix={matrix_name(frame.colour, frame.height)}:out_range=pc"
-    return Chain(_tagged(frame), [scale, "format=bgr24"])
+    return Chain(i420_picture(frame.planes, frame.colour), [scale, "format=bgr24"])
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8] | Plane, parameters: Sequence[int] = ()) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from streamseg.errors import SinkOpenError
 from streamseg.frame import Colour, Output, Packet, Plane, VideoInfo
+from streamseg.libav import fill_plane, i420_picture, tag
 from streamseg.sinks.container import VideoFile
 from streamseg.sinks.encoders import Encoding, choose_container
 from streamseg.sinks.images import PictureNames, cut_back, is_picture_name, write_picture
@@ -79,11 +80,13 @@ class MatteSink:
             self._file.write(self._picture(matte), frame.pts, frame.time_base, ())
 
     def _picture(self, matte: Plane) -> Any:
-        matte = np.ascontiguousarray(matte)
         if self._encoding.pixel_format == "yuv420p":
-            matte = np.vstack([matte, np.full((matte.shape[0] // 2, matte.shape[1]), 128, np.uint8)])
-        picture = av.VideoFrame.from_numpy_buffer(matte, format=self._encoding.pixel_format)
-        picture.color_range = 2
+            chroma = np.full(matte.size // 2, 128, np.uint8)
+            planes = np.concatenate([matte.reshape(-1), chroma]).reshape(-1, matte.shape[1])
+            return i420_picture(planes, _GREY)
+        picture = av.VideoFrame(matte.shape[1], matte.shape[0], "gray")
+        fill_plane(picture.planes[0], matte)
+        tag(picture, _GREY)
         return picture
 
     def finish(self, packets: Sequence[Packet] = ()) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 
-from streamseg.frame import Colour, Frame, Output, Packet, Plane, VideoInfo
-from streamseg.libav import Chain, matrix_name
+from streamseg.frame import Colour, Frame, Output, Packet, VideoInfo
+from streamseg.libav import Chain, fill_plane, i420_picture, matrix_name, tag
 from streamseg.sinks.container import VideoFile
 from streamseg.sinks.encoders import choose_container, choose_encoding
 from streamseg.sinks.opacity import hide_transparent
@@ -95,13 +94,13 @@ class VideoSink:
         self._file.close()
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
-        picture = _with_alpha(frame) if self._alpha else _view(frame)
-        _tag(picture, self._found)
         resized = (frame.width, frame.height) != self._size_wh
         if resized:
             self._resized += 1
             self._chain = None
-        if resized or self._format != self._planar or self._colour.full_range != self._found.full_range:
+        converts = resized or self._format != self._planar or self._colour.full_range != self._found.full_range
+        picture = _with_alpha(frame) if self._alpha else i420_picture(frame.planes, self._found, shared=not converts)
+        if converts:
             picture = self._convert(picture)
             if resized:
                 self._chain = None
@@ -132,32 +131,13 @@ def _written_colour(colour: Colour, codec: str, pixel_format: str) -> Colour:
     return colour
 
 
-def _tag(picture: Any, colour: Colour) -> None:
-    picture.color_range = 2 if colour.full_range else 1
-    picture.colorspace = colour.matrix
-    if hasattr(picture, "color_trc"):  # since PyAV 17
-        picture.color_trc = colour.transfer
-        picture.color_primaries = colour.primaries
-
-
-def _view(frame: Frame) -> av.VideoFrame:
-    """The frame's own memory as the library's picture; encoders copy what they keep."""
-    return av.VideoFrame.from_numpy_buffer(frame.planes, format="yuv420p")
-
-
 def _with_alpha(frame: Frame) -> av.VideoFrame:
     alpha = frame.alpha
     if alpha is None:
         alpha = np.full((frame.height, frame.width), 255, np.uint8)
-    planes = hide_transparent(frame.planes, alpha, frame.colour)
-    shown = frame.with_picture(planes)
+    shown = frame.with_picture(hide_transparent(frame.planes, alpha, frame.colour))
     picture = av.VideoFrame(frame.width, frame.height, "yuva420p")
     for target, plane in zip(picture.planes, (shown.y, shown.u, shown.v, alpha), strict=True):
-        _put(target, plane)
+        fill_plane(target, plane)
+    tag(picture, frame.colour)
     return picture
-
-
-def _put(target: Any, plane: Plane) -> None:
-    """Copy rows into memory whose rows are padded."""
-    rows: Plane = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)
-    rows[: plane.shape[0], : plane.shape[1]] = plane
