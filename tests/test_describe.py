@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 
-import networks
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
-from test_yolo import DETECTIONS, PROTOTYPES
 
 from streamseg.frame import Colour, Frame, Origin, Output
 from streamseg.segment import Matte, load_segmenter
 from streamseg.segment.describe import encode_mask, record, run_lengths
+from tests import networks
+from tests.test_yolo import DETECTIONS, PROTOTYPES
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools' decode, under numpy 2
 

@@ -20,6 +20,8 @@ SIZES = [
     ((720, 1280), (384, 640)),
     ((100, 50), (640, 640)),
     ((480, 640), (640, 640)),
+    ((427, 640), (640, 640)),
+    ((333, 251), (640, 640)),
 ]
 
 
@@ -35,16 +37,22 @@ def prototypes_for(input_wh, seed=0, count=8):
 def logits_at_frame(prototypes, coefficients, place):
     """Every pixel of the frame looked up in the whole plane of logits, bilinearly between the cells' centres."""
     plane = np.tensordot(coefficients.astype(float), prototypes.astype(float), 1)
-    width, height = place.frame_wh
-    x = ((np.arange(width) + 0.5) * place.width / width + place.left) / 4 - 0.5
-    y = ((np.arange(height) + 0.5) * place.height / height + place.top) / 4 - 0.5
+    (width, height), (scale_x, scale_y) = place.frame_wh, place.scale_xy
+    x = ((np.arange(width) + 0.5) * scale_x + place.left) / 4 - 0.5
+    y = ((np.arange(height) + 0.5) * scale_y + place.top) / 4 - 0.5
     return map_coordinates(plane, np.meshgrid(y, x, indexing="ij"), order=1, mode="nearest")
 
 
-@pytest.mark.parametrize(("frame_wh", "input_wh"), SIZES)
+def placed(frame_wh, input_wh):
+    """The odd sizes among them are padded, and their padding is no part of what the network sees."""
+    return Placement.letterbox(tuple(side + side % 2 for side in frame_wh), input_wh, frame_wh)
+
+
+@pytest.mark.parametrize(("picture_wh", "input_wh"), SIZES)
 @pytest.mark.parametrize("part", [(0.0, 0.0, 1.0, 1.0), (0.21, 0.13, 0.47, 0.88), (0.6, 0.5, 1.0, 0.97)])
-def test_box_mask_equals_upsampling_the_whole_plane(frame_wh, input_wh, part):
-    place = Placement.letterbox(frame_wh, input_wh)
+def test_box_mask_equals_upsampling_the_whole_plane(picture_wh, input_wh, part):
+    place = placed(picture_wh, input_wh)
+    frame_wh = place.frame_wh
     prototypes, coefficients = prototypes_for(input_wh)
     box = (np.array(part) * np.array(frame_wh * 2)).astype(np.float32)
     (x, y), mask = box_mask(prototypes, coefficients, box, place)
@@ -122,13 +130,15 @@ def test_boxes_near_the_border_go_on_across_it():
     assert boxes_in_cells(boxes, place, (160, 160), snap=0.02).tolist() == [[0, 85, 80, 160], [25, 47.5, 160, 85]]
 
 
-@pytest.mark.parametrize(("frame_wh", "input_wh"), SIZES)
-def test_fit_frame_covers_exactly_the_frame(frame_wh, input_wh):
+@pytest.mark.parametrize(("picture_wh", "input_wh"), SIZES)
+def test_fit_frame_covers_exactly_the_frame(picture_wh, input_wh):
     """A ramp over the input, read at the centres of the result's samples, is where the frame's own ramp is."""
-    place = Placement.letterbox(frame_wh, input_wh)
+    place = placed(picture_wh, input_wh)
+    frame_wh = place.frame_wh
     rows, columns = input_wh[1] // 4, input_wh[0] // 4
     y, x = np.meshgrid((np.arange(rows) + 0.5) * 4, (np.arange(columns) + 0.5) * 4, indexing="ij")
-    for ramp, axis, start, length in ((x, 1, place.left, place.width), (y, 0, place.top, place.height)):
+    width, height = frame_wh[0] * place.scale_xy[0], frame_wh[1] * place.scale_xy[1]
+    for ramp, axis, start, length in ((x, 1, place.left, width), (y, 0, place.top, height)):
         fitted = fit_frame(ramp.astype(np.float32), place)
         size = fitted.shape[axis]
         assert size == max(1, round(length / 4))

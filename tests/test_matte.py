@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import networks
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from streamseg.errors import ModelLoadError
 from streamseg.frame import Colour, Frame, Origin
 from streamseg.pixels.planes import rgb_to_planes
 from streamseg.segment import ClassMap, Matte, load_segmenter
+from tests import networks
 
 
 def frame_of(rgb):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import builtins
 import sys
 
-import networks
 import numpy as np
 import pytest
 
 from streamseg.errors import InferenceError, ModelLoadError
 from streamseg.segment import load_segmenter, ort
 from streamseg.segment.ort import PROVIDERS, Session, probe_providers, usable_cores
+from tests import networks
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:

@@ -6,14 +6,14 @@ import hashlib
 import json
 from fractions import Fraction
 
-import networks
 import numpy as np
 import pytest
-from test_yolo import DETECTIONS, PROTOTYPES
 
 from streamseg.errors import ModelLoadError
 from streamseg.frame import Colour, Frame, Origin
 from streamseg.segment import load_segmenter
+from tests import networks
+from tests.test_yolo import DETECTIONS, PROTOTYPES
 
 KINDS = {
     "yolo": lambda folder: networks.yolo_seg(folder / "net.onnx", DETECTIONS, PROTOTYPES),

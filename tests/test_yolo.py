@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import networks
 import numpy as np
 import pytest
 
 from streamseg.frame import Colour, Frame, Origin
 from streamseg.segment import Instances, load_segmenter
 from streamseg.segment.yolo import select, suppress
+from tests import networks
 
 
 def overlap(a, b):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamseg.frame import Colour, Frame, Plane
 from streamseg.pixels.planes import halve, yuv_from_rgb_matrix
 
-__all__ = ["ModelInput", "Placement", "best_rectangle", "rgb_from_yuv_matrix"]
+__all__ = ["ModelInput", "Placement", "best_rectangle", "picture_size", "rgb_from_yuv_matrix"]
 
 # The grey that YOLO networks are trained with.
 _PAD = 114 / 255
@@ -24,49 +24,58 @@ class Placement:
 
     Attributes:
         frame_wh: of the frame, px.
+        picture_wh: of the picture in the frame's upper left corner, without the padding to even sides, px.
         input_wh: of the network's input, px.
-        left, top, width, height: the part of the input that the whole frame covers, px.
+        left, top: where the picture begins in the input, px.
+        inner_wh: the part of the input that the picture covers, px.
     """
 
     frame_wh: tuple[int, int]
+    picture_wh: tuple[int, int]
     input_wh: tuple[int, int]
     left: int
     top: int
-    width: int
-    height: int
+    inner_wh: tuple[int, int]
 
     @classmethod
-    def letterbox(cls, frame_wh: tuple[int, int], input_wh: tuple[int, int]) -> Placement:
+    def letterbox(
+        cls, frame_wh: tuple[int, int], input_wh: tuple[int, int], picture_wh: tuple[int, int] | None = None
+    ) -> Placement:
         """Keep the aspect and centre; an odd pixel of padding goes to the right and the bottom, as ultralytics does.
 
         >>> Placement.letterbox((1280, 720), (640, 640)).top
         140
         """
-        scale = min(input_wh[0] / frame_wh[0], input_wh[1] / frame_wh[1])
-        width, height = (max(1, round(side * scale)) for side in frame_wh)
-        return cls(frame_wh, input_wh, (input_wh[0] - width) // 2, (input_wh[1] - height) // 2, width, height)
+        picture_wh = picture_wh or frame_wh
+        scale = min(input_wh[0] / picture_wh[0], input_wh[1] / picture_wh[1])
+        width, height = (max(1, round(side * scale)) for side in picture_wh)
+        left, top = (input_wh[0] - width) // 2, (input_wh[1] - height) // 2
+        return cls(frame_wh, picture_wh, input_wh, left, top, (width, height))
 
     @classmethod
     def stretch(cls, frame_wh: tuple[int, int], input_wh: tuple[int, int]) -> Placement:
-        """Fill the input and let the aspect go."""
-        return cls(frame_wh, input_wh, 0, 0, *input_wh)
+        """Fill the input with the whole frame and let the aspect go."""
+        return cls(frame_wh, frame_wh, input_wh, 0, 0, input_wh)
+
+    @property
+    def scale_xy(self) -> tuple[float, float]:
+        """Input pixels a frame pixel."""
+        return self.inner_wh[0] / self.picture_wh[0], self.inner_wh[1] / self.picture_wh[1]
 
     def to_frame(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, 4) xyxy boxes in input px as new ones in frame px, clipped to the frame."""
-        sides = np.array(self.frame_wh * 2, np.float32)
+        """(n, 4) xyxy boxes in input px as new ones in frame px, clipped to the picture."""
         offset = np.array((self.left, self.top) * 2, np.float32)
-        scale = sides / np.array((self.width, self.height) * 2, np.float32)
-        return np.clip((boxes - offset) * scale, 0, sides)
+        return np.clip((boxes - offset) / np.array(self.scale_xy * 2, np.float32), 0, np.array(self.picture_wh * 2))
 
 
-def best_rectangle(frame_wh: tuple[int, int], *, long_side: int = 640, stride: int = 32) -> tuple[int, int]:
-    """The smallest input (w, h) of multiples of `stride` that holds the frame with its longer side at `long_side`.
+def best_rectangle(picture_wh: tuple[int, int], *, long_side: int = 640, stride: int = 32) -> tuple[int, int]:
+    """The smallest input (w, h) of multiples of `stride` that holds the picture with its longer side at `long_side`.
 
     >>> best_rectangle((1280, 720))
     (640, 384)
     """
-    scale = long_side / max(frame_wh)
-    width, height = (max(stride, -(-round(side * scale) // stride) * stride) for side in frame_wh)
+    scale = long_side / max(picture_wh)
+    width, height = (max(stride, -(-round(side * scale) // stride) * stride) for side in picture_wh)
     return width, height
 
 
@@ -100,12 +109,13 @@ class ModelInput:
     ) -> None:
         self.placement = placement
         self._smooth = smooth
-        size = (placement.height, placement.width)
+        width, height = placement.inner_wh
+        size = (height, width)
         columns, rows = placement.input_wh
         shape = (1, rows, columns, 3) if channels_last else (1, 3, rows, columns)
         self.blob = np.full(shape, _PAD, dtype)
-        rows_in = slice(placement.top, placement.top + placement.height)
-        columns_in = slice(placement.left, placement.left + placement.width)
+        rows_in = slice(placement.top, placement.top + height)
+        columns_in = slice(placement.left, placement.left + width)
         self._yuv = [np.empty(size, np.uint8) for _ in range(3)]
         self._merged = np.empty((*size, 3), np.uint8)
         self._rgb = np.empty((*size, 3), np.uint8)
@@ -130,8 +140,7 @@ class ModelInput:
         if self._colour != frame.colour:
             self._matrix = rgb_from_yuv_matrix(frame.colour, frame.height)
             self._colour = frame.colour
-        for plane, small in zip((frame.y, frame.u, frame.v), self._yuv, strict=True):
-            self._scale(plane, small)
+        self._scale(frame)
         cv2.merge(self._yuv, self._merged)
         # In 8 bits, so that values beyond the range saturate on the way, and are rounded as in the network's training.
         cv2.transform(self._merged, self._matrix, self._rgb)
@@ -145,8 +154,25 @@ class ModelInput:
                 np.multiply(target, np.float32(1 / 255), out=target)
         return self.blob
 
-    def _scale(self, plane: Plane, small: Plane) -> None:
-        height, width = small.shape
-        while self._smooth and plane.shape[0] >= 2 * height and plane.shape[1] >= 2 * width:
-            plane = halve(plane)
-        cv2.resize(plane, (width, height), small, interpolation=cv2.INTER_LINEAR)
+    def _scale(self, frame: Frame) -> None:
+        (width, height), (from_width, from_height) = self.placement.inner_wh, self.placement.picture_wh
+        chroma_whole = from_width % 2 == 0 and from_height % 2 == 0
+        for index, plane in enumerate((frame.y, frame.u, frame.v)):
+            step = 1 if index == 0 else 2
+            if index and not chroma_whole:
+                # The picture ends in the middle of a chroma sample; with explicit factors cv2 scales from its corner.
+                fx, fy = step * width / from_width, step * height / from_height
+                scaled = cv2.resize(plane, None, fx=fx, fy=fy, interpolation=cv2.INTER_LINEAR)
+                np.copyto(self._yuv[index], scaled[:height, :width])
+                continue
+            part = plane[: from_height // step, : from_width // step]
+            while self._smooth and part.shape[0] >= 2 * height and part.shape[1] >= 2 * width:
+                part = halve(part)
+            cv2.resize(part, (width, height), self._yuv[index], interpolation=cv2.INTER_LINEAR)
+
+
+def picture_size(frame: Frame) -> tuple[int, int]:
+    """(w, h) of the picture in a frame, without the row and column that make odd sides even."""
+    width, height = frame.origin.size_wh
+    padded = (width + width % 2, height + height % 2)
+    return (width, height) if padded == (frame.width, frame.height) else (frame.width, frame.height)

@@ -20,8 +20,9 @@ __all__ = ["box_mask", "box_probability", "boxes_in_cells", "fit_frame", "sigmoi
 Floats = NDArray[np.floating]
 Window = tuple[slice, slice]
 
-# How many cells to look at for one that begins on a whole pixel of the frame.
-_SEARCH = 8
+# How many cells to look at for one that begins on a whole pixel of the frame, and how near is near enough, in px.
+_SEARCH = 16
+_NEAR = 1 / 32
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -42,7 +43,7 @@ def box_mask(
 
     Only the cells under the box are combined; they are scaled up bilinearly, then thresholded. The cells are taken to
     begin on a whole pixel of the frame, as they do at the common sizes; where they do not, the mask lies off by a
-    quarter of a pixel at most.
+    small part of a pixel.
 
     Args:
         prototypes: (m, mh, mw).
@@ -56,10 +57,10 @@ def box_mask(
     """
     x1, y1, x2, y2 = box.tolist()
     _, rows, columns = prototypes.shape
-    cells_x = columns / placement.input_wh[0]
-    cells_y = rows / placement.input_wh[1]
-    across = _span(x1, x2, placement.frame_wh[0], placement.left * cells_x, placement.width * cells_x, columns)
-    down = _span(y1, y2, placement.frame_wh[1], placement.top * cells_y, placement.height * cells_y, rows)
+    cell_x, cell_y = columns / placement.input_wh[0], rows / placement.input_wh[1]
+    scale_x, scale_y = placement.scale_xy
+    across = _span(x1, x2, placement.frame_wh[0], placement.left * cell_x, 1 / (scale_x * cell_x), columns)
+    down = _span(y1, y2, placement.frame_wh[1], placement.top * cell_y, 1 / (scale_y * cell_y), rows)
     if not (across.size and down.size):
         return (across.first, down.first), np.zeros((down.size, across.size), np.uint8)
     logits = _combine(prototypes[:, down.cells, across.cells], coefficients)
@@ -86,11 +87,10 @@ class _Span:
     skip: int
 
 
-def _span(low: float, high: float, side: int, offset: float, length: float, count: int) -> _Span:
-    """The pixels of [low, high) among `side`, which lie on `length` of `count` cells, from cell `offset` on."""
+def _span(low: float, high: float, side: int, offset: float, growth: float, count: int) -> _Span:
+    """The pixels of [low, high) among `side`, of which `growth` lie on each of `count` cells, from cell `offset` on."""
     first = max(0, math.ceil(low))
     size = max(0, min(side, math.ceil(high)) - first)
-    growth = side / length
     begin = max(0, math.floor((first + 0.5) / growth + offset - 0.5))
     end = min(count, math.floor((first + size - 0.5) / growth + offset - 0.5) + 2)
     best, best_miss, pixel = begin, 1.0, 0
@@ -99,7 +99,7 @@ def _span(low: float, high: float, side: int, offset: float, length: float, coun
         miss = abs(exact - round(exact))
         if miss < best_miss:
             best, best_miss, pixel = cell, miss, round(exact)
-        if miss < 1e-6:
+        if miss < _NEAR:
             break
     return _Span(first, size, slice(best, end), growth, first - pixel)
 
@@ -113,22 +113,21 @@ def boxes_in_cells(
         boxes: (n, 4) xyxy in frame px.
         placement: of the frame in the network's input.
         grid_hw: (rows, columns) of the prototypes.
-        snap: a side that ends within this share of the frame's side from its border is carried on across the border,
-            to the end of the grid. Boxes of objects that the frame cuts off mostly end a little before it.
+        snap: a side that ends within this share of the picture's side from its border is carried on across the border,
+            to the end of the grid. Boxes of objects that the picture cuts off mostly end a little before it.
 
     Returns:
         (n, 4) float32.
     """
-    sides = np.array(placement.frame_wh * 2, np.float32)
-    inner = np.array((placement.width, placement.height) * 2, np.float32)
     offset = np.array((placement.left, placement.top) * 2, np.float32)
     cell = np.array((grid_hw[1] / placement.input_wh[0], grid_hw[0] / placement.input_wh[1]) * 2, np.float32)
-    cells = (boxes * (inner / sides) + offset) * cell
+    cells = (boxes * np.array(placement.scale_xy * 2, np.float32) + offset) * cell
     if snap:
-        near = sides[:2] * np.float32(snap)
+        sides = np.array(placement.picture_wh, np.float32)
+        near = sides * np.float32(snap)
         cells[:, :2][boxes[:, :2] <= near] = 0
         ends = np.broadcast_to(np.array(grid_hw[::-1], np.float32), (len(cells), 2))
-        beyond = boxes[:, 2:] >= sides[2:] - near
+        beyond = boxes[:, 2:] >= sides - near
         cells[:, 2:][beyond] = ends[beyond]
     return cells
 
@@ -184,9 +183,10 @@ def fit_frame(plane: NDArray[np.float32], placement: Placement) -> NDArray[np.fl
         (h, w) float32 covering exactly the whole frame; a view where the frame lies on whole cells.
     """
     rows, columns = plane.shape
-    scale_x, scale_y = columns / placement.input_wh[0], rows / placement.input_wh[1]
-    left, top = placement.left * scale_x, placement.top * scale_y
-    width, height = placement.width * scale_x, placement.height * scale_y
+    cell_x, cell_y = columns / placement.input_wh[0], rows / placement.input_wh[1]
+    left, top = placement.left * cell_x, placement.top * cell_y
+    width = placement.frame_wh[0] * placement.scale_xy[0] * cell_x
+    height = placement.frame_wh[1] * placement.scale_xy[1] * cell_y
     if all(float(value).is_integer() for value in (left, top, width, height)):
         return plane[int(top) : int(top + height), int(left) : int(left + width)]
     out_wh = (max(1, round(width)), max(1, round(height)))

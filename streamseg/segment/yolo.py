@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamseg.errors import InferenceError
 from streamseg.frame import Frame
-from streamseg.pixels.letterbox import ModelInput, Placement, best_rectangle
+from streamseg.pixels.letterbox import ModelInput, Placement, best_rectangle, picture_size
 from streamseg.segment.inspect import GraphFacts
 from streamseg.segment.ort import Session
 from streamseg.segment.result import Instances
@@ -54,6 +54,7 @@ class YoloSegmenter:
         self._image = facts.image.name
         self._dtype: type[np.floating] = np.float16 if facts.image.dtype == "float16" else np.float32
         self._input: ModelInput | None = None
+        self._sizes = ((0, 0), (0, 0))
 
     def __call__(self, frame: Frame) -> Instances:
         """Segment one frame.
@@ -61,10 +62,11 @@ class YoloSegmenter:
         Raises:
             InferenceError: the network failed.
         """
-        frame_wh = (frame.width, frame.height)
-        if self._input is None or self._input.placement.frame_wh != frame_wh:
-            input_wh = self._size_wh or best_rectangle(frame_wh, stride=self._stride)
-            self._input = ModelInput(Placement.letterbox(frame_wh, input_wh), dtype=self._dtype)
+        sizes = ((frame.width, frame.height), picture_size(frame))
+        if self._input is None or self._sizes != sizes:
+            frame_wh, picture_wh = self._sizes = sizes
+            input_wh = self._size_wh or best_rectangle(picture_wh, stride=self._stride)
+            self._input = ModelInput(Placement.letterbox(frame_wh, input_wh, picture_wh), dtype=self._dtype)
         names = [str(self._facts.detections), str(self._facts.prototypes)]
         detections, prototypes = self._session.run(names, {self._image: self._input(frame)})
         mask_count = prototypes.shape[1]
