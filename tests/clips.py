@@ -125,12 +125,11 @@ def _speak(container: Any, voice: Any, spoken: int, until_s: float, start_s: flo
     while spoken < until_s * 48000:
         t = (spoken + np.arange(1024)) / 48000
         wave = 0.3 * np.sin(2 * np.pi * (300 + 20 * t) * t)
-        if kind.startswith("s16"):
-            samples = np.repeat((wave * 32767).astype(np.int16)[None, :], 2, 0)
-            samples = samples if kind.endswith("p") else samples.T.reshape(1, -1)
-        else:
-            samples = np.repeat(wave.astype(np.float32)[None, :], 2, 0)
-            samples = samples if kind.endswith("p") else samples.T.reshape(1, -1)
+        scale, kind_of_number = {"s16": (32767, np.int16), "s32": (2147483000, np.int32)}.get(
+            kind.removesuffix("p"), (1, np.float32)
+        )
+        samples = np.repeat((wave * scale).astype(kind_of_number)[None, :], 2, 0)
+        samples = samples if kind.endswith("p") else samples.T.reshape(1, -1)
         block = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format=kind, layout=layout)
         block.sample_rate, block.time_base = 48000, Fraction(1, 48000)
         block.pts = spoken + round(start_s * 48000)

@@ -22,7 +22,6 @@ from streamseg.frame import Colour, Frame, Source
 from streamseg.sources import FileSource, open_source
 from tests import clips
 
-
 FRAMES = 12
 
 

@@ -18,6 +18,7 @@ __all__ = ["CopiedTracks", "stream_metadata"]
 _OWN_KEYS = frozenset({"duration", "encoder", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
 _NONSTRICT = 0x20000
 _MOST_FAILURES = 100
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
 
 def stream_metadata(metadata: dict[str, str]) -> dict[str, str]:
@@ -45,6 +46,7 @@ class CopiedTracks:
         self._container = container
         self._streams: dict[int, Any] = {}
         self._last_dts: dict[int, int] = {}
+        self._framed: set[int] = set()  # tracks whose packets carry headers that have to go
         self._strict = not container.format.flags & _NONSTRICT
         self._failures = 0
         self.notices: list[str] = []
@@ -57,6 +59,8 @@ class CopiedTracks:
                 continue
             if track.kind != "attachment":
                 self._streams[track.index] = stream
+            if _needs_config(container, track):
+                self._framed.add(track.index)
 
     def mux(self, packets: Sequence[Packet]) -> None:
         """Write copies of the packets; those of tracks that are left out are passed over.
@@ -69,7 +73,7 @@ class CopiedTracks:
             stream = self._streams.get(packet.track.index)
             if stream is None:
                 continue
-            copy = _copy(packet.payload)
+            copy = _copy(packet.payload, bare=packet.track.index in self._framed)
             copy.stream = stream
             self._place(copy, stream)
             try:
@@ -104,9 +108,9 @@ class CopiedTracks:
             packet.duration = duration
 
 
-def _copy(payload: Any) -> Any:
+def _copy(payload: Any, *, bare: bool) -> Any:
     """A packet of its own: muxers write into what they are given, and other sinks get the same one."""
-    copy = av.Packet(payload)
+    copy = av.Packet(_without_adts(bytes(payload)) if bare else payload)
     copy.pts, copy.dts, copy.time_base = payload.pts, payload.dts, payload.time_base
     if payload.duration is not None:
         copy.duration = payload.duration
@@ -123,9 +127,40 @@ def _add(container: Any, track: Track) -> Any:
         name = template.name or f"attachment-{track.index}"
         return container.add_attachment(name, template.mimetype or "application/octet-stream", template.data)
     stream = container.add_stream_from_template(template, opaque=True)
+    if _needs_config(container, track):
+        stream.codec_context.extradata = _aac_config(template.codec_context)
     stream.metadata.update(stream_metadata(dict(template.metadata)))
     stream.disposition = template.disposition
     return stream
+
+
+def _needs_config(container: Any, track: Track) -> bool:
+    """AAC from a broadcast stream: a header before each packet, where files have one description for all.
+
+    FFmpeg's muxers would turn it over by themselves, but not where MP4 is written in fragments.
+    """
+    template = track.template
+    return track.codec == "aac" and not template.codec_context.extradata and container.format.name != "mpegts"
+
+
+def _aac_config(context: Any) -> bytes:
+    """The AudioSpecificConfig of ISO/IEC 14496-3 for plain AAC.
+
+    Raises:
+        ValueError: the rate or the number of channels has no short form.
+    """
+    object_type = {"Main": 1, "SSR": 3, "LTP": 4}.get(context.profile, 2)
+    channels = {8: 7}.get(context.layout.nb_channels, context.layout.nb_channels)
+    if context.sample_rate not in _AAC_RATES or not 1 <= channels <= 7:
+        raise ValueError(f"AAC with {context.sample_rate} Hz and {context.layout.nb_channels} channels")
+    return (object_type << 11 | _AAC_RATES.index(context.sample_rate) << 7 | channels << 3).to_bytes(2, "big")
+
+
+def _without_adts(data: bytes) -> bytes:
+    """An AAC packet without its ADTS header; the rest of the header says nothing that the description lacks."""
+    if len(data) < 7 or data[0] != 0xFF or data[1] & 0xF6 != 0xF0:
+        return data
+    return data[7 if data[1] & 1 else 9 :]
 
 
 def _trial(format_name: str, track: Track) -> None:

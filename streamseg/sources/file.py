@@ -121,8 +121,8 @@ class FileSource:
             if stream.type == "data" and int(getattr(stream, "discard", 0)) >= 48:
                 continue
             context = stream.codec_context
-            codec = context.name if context is not None else (getattr(stream, "name", None) or "unknown")
-            yield Track(stream.index, stream.type, codec, stream)
+            codec = getattr(stream, "name", None) if context is None else context.codec.canonical_name
+            yield Track(stream.index, stream.type, codec or "unknown", stream)
 
     def _start(self, path: str, colour: Colour | None, threads: int) -> None:
         stream = self._stream
