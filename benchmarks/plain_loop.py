@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from ultralytics_side import import_ultralytics
 
-ultralytics = import_ultralytics()
+ultralytics = import_ultralytics(fast_nms=True)
 ultralytics.utils.LOGGER.setLevel("ERROR")
 
 import cv2  # noqa: E402
