@@ -146,7 +146,8 @@ def test_fit_frame_covers_exactly_the_frame(picture_wh, input_wh):
         got = fitted.mean(axis=1 - axis)
         # Within half a cell of the plane's end there is nothing to interpolate with.
         known = (centres >= 2) & (centres <= ramp.max())
-        assert np.abs(got - centres)[known].max() < 0.02
+        # Four input pixels a cell; OpenCV before 5 reads between cells in steps of a thirty-second.
+        assert np.abs(got - centres)[known].max() < 0.07
 
 
 def test_sigmoid_neither_overflows_nor_saturates_early():
