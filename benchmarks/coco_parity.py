@@ -7,7 +7,10 @@ the planes are turned back into the RGB that ultralytics is given, without the p
 network does not see either. Confidence .001, IoU .7, at most 300, a single label per box.
 Ultralytics' masks are those of `process_mask_native` (retina_masks=True), which its own validator uses for COCO; the
 default `process_mask` is reported beside it. Without `--results` streamseg's segmenter runs here; with it, the file is
-one that `streamseg run FOLDER --results FILE.jsonl --set model.confidence=0.001` wrote.
+one that this wrote:
+
+    streamseg run FOLDER/datasets/coco_val/images -o null: --background none --model yolov8n-seg.onnx \\
+        --set model.confidence=0.001 --results FILE.jsonl
 """
 
 from __future__ import annotations
