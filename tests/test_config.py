@@ -70,7 +70,11 @@ def test_a_bad_file_is_named_in_one_line(text: str, message: str, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("assignment", "message"),
-    [("edges.fether=1", "did you mean 'edges.feather'"), ("edges.feather", "key=value"), ("edges.feather=9", "less than")],
+    [
+        ("edges.fether=1", "did you mean 'edges.feather'"),
+        ("edges.feather", "key=value"),
+        ("edges.feather=9", "less than"),
+    ],
 )
 def test_a_bad_assignment_is_named(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -106,7 +110,9 @@ def test_backgrounds(spec: str, meaning: object) -> None:
     assert parse_background(spec) == meaning
 
 
-@pytest.mark.parametrize("spec", ["", "blur:2", "blur:x", "image:", "color:red1", "color:", "beach.jpg", "transparent:1"])
+@pytest.mark.parametrize(
+    "spec", ["", "blur:2", "blur:x", "image:", "color:red1", "color:", "beach.jpg", "transparent:1"]
+)
 def test_bad_backgrounds(spec: str) -> None:
     with pytest.raises(ValueError, match=r"blur|image:|color"):
         parse_background(spec)
