@@ -178,6 +178,21 @@ def test_late_start_is_kept(sink: str, tmp_path: Path) -> None:
     assert [round(time * 1000) for time in clips.times(out)] == times
 
 
+@pytest.mark.parametrize("rate", [Fraction(12), Fraction(30000, 1001)])
+@pytest.mark.parametrize("sink", ["mp4", "mov", "mkv"])
+def test_last_frame_is_shown_for_its_time(sink: str, rate: Fraction, tmp_path: Path) -> None:
+    """An edit list that lacks the last frame's duration cuts the frame off."""
+    times = [round((Fraction(1, 100) + index / rate) * 90000) for index in range(25)]
+    clip = clips.make_clip(tmp_path / "in.mkv", rate=rate, pts=times, time_base=Fraction(1, 90000), sound="aac")
+    out = tmp_path / f"out.{sink}"
+    copy(clip, out, encoder="libx264:preset=medium")
+    assert clips.indices(out) == list(range(25))
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        if stream.duration:  # Matroska does not say for a stream
+            assert abs(stream.duration * stream.time_base - 25 / rate) < Fraction(3, 1000)
+
+
 def test_clock_of_nanoseconds(tmp_path: Path) -> None:
     """Finer than a container or an encoder takes."""
     info = clips.info(time_base=Fraction(1, 1_000_000_000), rate=None)

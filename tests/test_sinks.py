@@ -174,11 +174,19 @@ def test_shape_of_pixels_is_kept(tmp_path: Path) -> None:
 
 
 def test_frames_of_another_size_are_scaled_and_counted(tmp_path: Path) -> None:
-    sink = open_sink(str(tmp_path / "a.mp4"), clips.info(), **FAST)
-    given = [Output(clips.frame(0)), Output(clips.frame(1, 640, 360)), Output(clips.frame(2))]
-    write_all(sink, given)
-    assert clips.indices(tmp_path / "a.mp4") == [0, 1, 2]
-    assert sink.notices == ["1 pictures of another size are scaled to 320x180"]
+    sink = open_sink(str(tmp_path / "a.mp4"), clips.info(), quality="lossless")
+    shapes = [(320, 180), (640, 360), (320, 180), (90, 180), (320, 90)]
+    write_all(sink, [Output(clips.frame(index, *shape)) for index, shape in enumerate(shapes)])
+    assert sink.notices == ["3 pictures of another size are scaled and framed to 320x180"]
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        found = [picture.to_ndarray(format="yuv420p")[:180] for picture in container.decode(video=0)]
+    assert [clips.index_of(picture) for picture in found[:3]] == [0, 1, 2]
+    tall, wide = found[3:]
+    assert tall[:, :114].max() <= 17  # 90 wide in the middle of 320
+    assert tall[:, 206:].max() <= 17
+    assert clips.index_of(tall[:, 116:206].repeat(4, 1)) == 3
+    assert wide[:44].max() <= 17
+    assert clips.index_of(wide[45:135]) == 4
 
 
 def test_frames_may_be_overwritten_after_write(tmp_path: Path) -> None:

@@ -23,8 +23,10 @@ __all__ = ["VideoFile"]
 
 # Fragments while it is written, so that a kill leaves a playable file; at the end the header is rewritten to that of
 # an ordinary file. The index waits for the first packets: only then are the edit lists right that make up for B-frames.
-_HYBRID = {"movflags": "+hybrid_fragmented+delay_moov", "frag_duration": "1000000"}
+# Fragments end before keyframes: in FFmpeg 8.1, ones of a fixed length lose the duration of the last frame to B-frames.
+_HYBRID = {"movflags": "+hybrid_fragmented+delay_moov+frag_keyframe"}
 _FRAGMENTED = {"movflags": "+frag_keyframe+empty_moov+default_base_moof+delay_moov"}
+_KEYFRAME_S = 2
 _CLUSTERS = {"cluster_time_limit": "1000"}
 # The keys that MP4 has fixed places for; with any other, all go into a list of free keys.
 _MP4_KEYS = frozenset(
@@ -103,8 +105,13 @@ class VideoFile:
         self._container = av.open(
             target, "w", format=format_name, container_options=options, metadata_errors="surrogateescape"
         )
+        if encoding.codec == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # it writes to standard error by itself, and listens to nothing else
         self._time_base = _clock(info.time_base, encoding.codec)
-        self._stream: Any = self._container.add_stream(encoding.codec, rate=_rate(info))
+        rate = _rate(info)
+        self._even = info.rate is not None
+        self._duration = max(1, round(1 / (rate * self._time_base)))
+        self._stream: Any = self._container.add_stream(encoding.codec, rate=rate)
         self._prepare(encoding, info, colour, size_wh, threads)
         self._copies = CopiedTracks(self._container, info.tracks if copy else ())
         if copy:
@@ -127,6 +134,9 @@ class VideoFile:
         context.sample_aspect_ratio = info.sample_aspect_ratio
         context.thread_count = threads
         options = dict(encoding.options)
+        if encoding.predicts:
+            # What a kill may cost, and how finely players can seek.
+            options.setdefault("g", str(max(1, round(_KEYFRAME_S * context.framerate))))
         if colour.siting:
             options["chroma_sample_location"] = str(colour.siting)
         if encoding.qscale is not None:
@@ -151,12 +161,13 @@ class VideoFile:
         with self._errors():
             self._copies.mux(packets)
             place = pts if time_base == self._time_base else round(pts * time_base / self._time_base)
-            if self._last_pts is not None and place <= self._last_pts:
-                place = self._last_pts + 1
+            if self._last_pts is not None:
+                place = max(place, self._last_pts + 1)
+                if not self._even:
+                    self._duration = place - self._last_pts
             self._last_pts = place
             picture.pts, picture.time_base = place, self._time_base
-            for packet in self._stream.encode(picture):
-                self._container.mux_one(packet)
+            self._mux(self._stream.encode(picture))
             self._written += 1
 
     def finish(self, packets: Sequence[Packet]) -> None:
@@ -166,13 +177,18 @@ class VideoFile:
             SinkWriteError: it cannot be completed.
         """
         with self._errors():
-            for packet in self._stream.encode(None):
-                self._container.mux_one(packet)
+            self._mux(self._stream.encode(None))
             self._copies.mux(packets)
             self._container.close()
             self._finished = True
             if self._partial is not None:
                 self._partial.keep()
+
+    def _mux(self, packets: Sequence[Any]) -> None:
+        for packet in packets:
+            # Only that of the last picture counts, but nobody knows which is: without it an edit list would cut it off.
+            packet.duration = self._duration
+            self._container.mux_one(packet)
 
     def close(self) -> None:
         """Let go; what was written without `finish` stays playable under the temporary name."""

@@ -51,6 +51,7 @@ _SHORT_NAMES = {
     "prores": "prores_ks",
 }
 _LOSSLESS = frozenset({"ffv1", "png", "qtrle", "utvideo", "huffyuv", "ffvhuff", "rawvideo"})
+_INTRA = _LOSSLESS | {"prores_ks", "dnxhd", "mjpeg"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,17 @@ class _Scale:
 _VPX = {"deadline": "realtime", "b": "0", "row-mt": "1"}
 _SCALES = {
     "libx264": _Scale("crf", 28, 23, 19, {"qp": "0"}, {"preset": "veryfast"}),
-    "libx265": _Scale("crf", 30, 26, 21, {"x265-params": "lossless=1:log-level=error"}, {"preset": "superfast"}),
+    "libx265": _Scale(
+        "crf",
+        30,
+        26,
+        21,
+        {"x265-params": "log-level=error:lossless=1"},
+        {"preset": "superfast", "x265-params": "log-level=error"},
+    ),
     "libvpx-vp9": _Scale("crf", 42, 34, 26, {"lossless": "1"}, {**_VPX, "cpu-used": "6"}, "cpu-used"),
     "libvpx": _Scale("crf", 30, 18, 10, None, {"deadline": "realtime", "b": "8M", "cpu-used": "6"}, "cpu-used"),
-    "libsvtav1": _Scale("crf", 45, 38, 30, None, {"preset": "10"}),
+    "libsvtav1": _Scale("crf", 45, 38, 30, None, {"preset": "9"}),
     "mpeg4": _Scale("qscale", 8, 5, 3),
     "h264_nvenc": _Scale("cq", 32, 26, 21, {"preset": "lossless"}, {"rc": "vbr", "preset": "p4"}),
     "hevc_nvenc": _Scale("cq", 34, 28, 23, {"preset": "lossless"}, {"rc": "vbr", "preset": "p4"}),
@@ -90,12 +98,13 @@ _WORDS = ("low", "medium", "high", "lossless")
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """An encoder, the pixel format it is fed and its options."""
+    """An encoder, the pixel format it is fed, its options, and whether its pictures need others to be decoded."""
 
     codec: str
     pixel_format: str
     options: Mapping[str, str]
     qscale: int | None = None
+    predicts: bool = True
 
 
 def choose_container(name: str, url: str) -> str:
@@ -154,7 +163,7 @@ def choose_encoding(
         if not equals:
             raise SinkOpenError(f"cannot write {url}: encoder option {pair!r} is not of the form name=value")
         options[key.strip()] = value.strip()
-    return Encoding(codec.name, pixel_format, options, qscale)
+    return Encoding(codec.name, pixel_format, options, qscale, codec.name not in _INTRA)
 
 
 def _default(container: str, url: str, alpha: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ __all__ = ["ImageSink", "PictureNames", "is_picture_name", "to_bgr", "write_pict
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 _ALPHA_SUFFIXES = frozenset({".png", ".webp", ".tif", ".tiff"})
-_JPEG_QUALITY = {"low": 70, "medium": 85, "high": 95}
+_QUALITY = {"low": 70, "medium": 85, "high": 95}
 _PATTERN = re.compile(r"%0?\d*d")
 
 
@@ -118,7 +119,7 @@ class ImageSink:
             raise SinkOpenError(f"cannot write opacity to {url}: use .png, .webp or .tif")
         self._names = PictureNames(url, info, suffixes=_ALPHA_SUFFIXES if alpha else SUFFIXES)
         self._alpha = alpha
-        self._parameters = _parameters(quality, url)
+        self._quality = _quality(quality, url)
         self._chains: dict[tuple[int, int], Chain] = {}
         self._notices: list[str] = []
         if info.tracks:
@@ -142,7 +143,7 @@ class ImageSink:
         planes = frame.planes if alpha is None else hide_transparent(frame.planes, alpha, frame.colour)
         bgr = to_bgr(frame.with_picture(planes), self._chains[key])
         picture = bgr if alpha is None else np.dstack([bgr, alpha])
-        write_picture(self._names.next(frame), cut_back(picture, frame), self._parameters)
+        write_picture(self._names.next(frame), cut_back(picture, frame), self._quality)
 
     def finish(self, packets: Sequence[Packet] = ()) -> None:
         """Nothing is left to do: every picture is whole."""
@@ -173,38 +174,50 @@ def _rgb_chain(frame: Frame) -> Chain:
     return Chain(i420_picture(frame.planes, frame.colour), [scale, "format=bgr24"])
 
 
-def write_picture(path: Path, picture: NDArray[np.uint8] | Plane, parameters: Sequence[int] = ()) -> None:
+def write_picture(path: Path, picture: NDArray[np.uint8] | Plane, quality: int = 95) -> None:
     """Encode by the extension; the file appears whole or not at all.
+
+    Args:
+        path: of the file.
+        picture: (H, W), (H, W, 3) or (H, W, 4) uint8, blue first.
+        quality: 1 to 100 for JPEG and WebP, 101 for a WebP that loses nothing; other kinds never do.
 
     Raises:
         SinkWriteError: it cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
+    option = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
+    kind = option.get(path.suffix.lower())
     try:
-        encoded, data = cv2.imencode(path.suffix, picture, [int(value) for value in parameters])
+        encoded, data = cv2.imencode(path.suffix, picture, [] if kind is None else [kind, min(quality, _best(kind))])
         if not encoded:
             raise SinkWriteError(f"cannot write {path}: OpenCV cannot encode {path.suffix}")
         partial.write_bytes(data.tobytes())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise SinkWriteError(f"cannot write {path}: {reason(error)}") from error
     except cv2.error as error:
         raise SinkWriteError(f"cannot write {path}: {reason(error)}") from error
 
 
-def _parameters(quality: str | int | None, url: str) -> list[int]:
+def _best(kind: int) -> int:
+    return 101 if kind == cv2.IMWRITE_WEBP_QUALITY else 100
+
+
+def _quality(quality: str | int | None, url: str) -> int:
     word = str(quality or "high").strip().lower()
     if word == "lossless":
         if Path(url).suffix.lower() in (".jpg", ".jpeg"):
             raise SinkOpenError(f"cannot write {url}: JPEG is never lossless; use .png")
-        return [cv2.IMWRITE_WEBP_QUALITY, 101]
+        return 101
     try:
-        number = _JPEG_QUALITY.get(word) or int(float(word))
+        number = _QUALITY.get(word) or int(float(word))
     except ValueError:
         raise SinkOpenError(
             f"cannot write {url}: quality {word!r} is neither low, medium, high, lossless nor a number"
         ) from None
     if not 1 <= number <= 100:
         raise SinkOpenError(f"cannot write {url}: quality {number} is not between 1 and 100")
-    return [cv2.IMWRITE_JPEG_QUALITY, number, cv2.IMWRITE_WEBP_QUALITY, number]
+    return number

@@ -20,8 +20,8 @@ from streamseg.sinks.images import PictureNames, cut_back, is_picture_name, writ
 __all__ = ["MatteSink"]
 
 _ENCODINGS = {
-    "matroska": Encoding("ffv1", "gray", {}),
-    "mov": Encoding("png", "gray", {}),
+    "matroska": Encoding("ffv1", "gray", {}, predicts=False),
+    "mov": Encoding("png", "gray", {}, predicts=False),
     "mp4": Encoding("libx264", "gray", {"qp": "0", "preset": "veryfast"}),
     "webm": Encoding("libvpx-vp9", "yuv420p", {"lossless": "1", "deadline": "realtime", "cpu-used": "6"}),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -18,6 +19,13 @@ __all__ = ["CopiedTracks", "stream_metadata"]
 _OWN_KEYS = frozenset({"duration", "encoder", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
 _NONSTRICT = 0x20000
 _MOST_FAILURES = 100
+# FFmpeg writes anything into a broadcast stream, as private data.
+_BROADCAST = frozenset(
+    {
+        *("aac", "aac_latm", "mp1", "mp2", "mp3", "ac3", "eac3", "ac4", "dts", "truehd", "opus", "s302m"),
+        *("dvb_subtitle", "dvb_teletext", "klv", "timed_id3", "scte_35"),
+    }
+)
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
 
@@ -167,16 +175,27 @@ def _trial(format_name: str, track: Track) -> None:
     """Write a header with this track alone: what a container holds is known for certain only then."""
     if track.kind == "attachment" and format_name != "matroska":
         raise ValueError("no attachments")
+    if format_name == "mpegts" and track.codec not in _BROADCAST:
+        raise ValueError("no player would know it")
     scratch = io.BytesIO()
     scratch.close = lambda: None  # type: ignore[method-assign]  # the container closes what it is given
     container = av.open(scratch, "w", format=format_name)
     try:
-        _add(container, track)
+        stream = _add(container, track)
         if track.kind != "attachment":
             container.start_encoding()
-    finally:
+        if track.kind == "data":
+            # Some of these fail only when the file is completed.
+            for time in (0, 1):
+                packet = av.Packet(bytes(16))
+                packet.pts = packet.dts = time
+                packet.time_base, packet.duration, packet.stream = Fraction(1), 1, stream
+                container.mux_one(packet)
+    except BaseException:
         with contextlib.suppress(av.FFmpegError, ValueError, OSError):
             container.close()
+        raise
+    container.close()
 
 
 def _left_out(track: Track, format_name: str, error: BaseException) -> str:

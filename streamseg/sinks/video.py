@@ -76,7 +76,9 @@ class VideoSink:
         """One-line remarks for the user, so far."""
         lines = [*self._file.notices, *self._file.copy_notices]
         if self._resized:
-            lines.append(f"{self._resized} pictures of another size are scaled to {'x'.join(map(str, self._size_wh))}")
+            lines.append(
+                f"{self._resized} pictures of another size are scaled and framed to {'x'.join(map(str, self._size_wh))}"
+            )
         return lines
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
@@ -111,10 +113,15 @@ class VideoSink:
             width, height = self._size_wh
             name = matrix_name(self._found, height)
             scale = f"scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int:in_color_matrix={name}"
+            scale += ":force_original_aspect_ratio=decrease:force_divisible_by=2"
             scale += f":in_range={_range(self._found)}:out_range={_range(self._colour)}"
             if self._format not in ("argb", "rgba", "rgb24", "bgr24", "bgra"):
                 scale += f":out_color_matrix={name}"
-            self._chain = Chain(picture, [scale, f"format={self._format}"])
+            frame = f"pad={width}:{height}:-1:-1:color=black{'@0' if self._alpha else ''}"
+            steps = [scale, f"format={self._format}"]
+            if (picture.width, picture.height) != self._size_wh:
+                steps.insert(1, frame)
+            self._chain = Chain(picture, steps)
         (converted,) = self._chain.push(picture)
         return converted
 

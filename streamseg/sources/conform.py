@@ -157,7 +157,7 @@ class Conformer:
         resized = self._size_wh is not None and (picture.width, picture.height) != self._size_wh
         if resized or picture.format.name not in _DIRECT or self._recolours(picture):
             picture = self._convert(picture)
-        return self._planes(picture)
+        return self._of_rgb(picture) if picture.format.name == "rgb24" else self._planes(picture)
 
     def _convert(self, picture: av.VideoFrame) -> av.VideoFrame:
         key = (picture.width, picture.height, picture.format.name)
@@ -178,6 +178,8 @@ class Conformer:
     def _chain(self, picture: av.VideoFrame) -> Chain:
         width, height = self._size_wh or (picture.width, picture.height)
         colour = self.colour
+        if _is_rgb(picture) and colour.full_range:
+            return Chain(picture, [f"scale={width}:{height}:{_FLAGS}", "format=rgb24"], threads=self._threads)
         scale = f"scale={width}:{height}:{_FLAGS}"
         scale += f":out_color_matrix={matrix_name(colour, height)}:out_range={'pc' if colour.full_range else 'tv'}"
         scale += f":out_chroma_loc={_LOCATION_NAMES[self._siting]}"
@@ -188,26 +190,38 @@ class Conformer:
         return Chain(picture, [scale + self._tone_map, "format=yuv420p"], threads=self._threads)
 
     def _planes(self, picture: av.VideoFrame) -> Plane:
-        width, height = self._turn.size((picture.width, picture.height))
+        name = picture.format.name
+        y = plane_view(picture, 0)
+        if name == "nv12":
+            pairs = plane_view(picture, 1)
+            pairs = pairs.reshape(pairs.shape[0], -1, 2)
+            return self._upright(y, cv2.extractChannel(pairs, 0), cv2.extractChannel(pairs, 1))
+        if name == "gray":
+            neutral = np.full(((y.shape[0] + 1) // 2, (y.shape[1] + 1) // 2), 128, np.uint8)
+            return self._upright(y, neutral, neutral)
+        return self._upright(y, plane_view(picture, 1), plane_view(picture, 2))
+
+    def _of_rgb(self, picture: av.VideoFrame) -> Plane:
+        """From RGB to full range, rounded: the scaler cuts off, which tints by half a level."""
+        rgb = plane_view(picture, 0).reshape(picture.height, picture.width, 3)
+        kr, kb = self.colour.luma_weights(picture.height)
+        luma = np.array([kr, 1 - kr - kb, kb])
+        blue, red = (np.array([0, 0, 1]) - luma) / (2 * (1 - kb)), (np.array([1, 0, 0]) - luma) / (2 * (1 - kr))
+        yuv = cv2.transform(rgb, np.column_stack([np.stack([luma, blue, red]), [0, 128, 128]]))
+        # Odd sides: the last row and column count twice, so that every chroma sample has four pixels.
+        chroma = cv2.copyMakeBorder(yuv, 0, picture.height % 2, 0, picture.width % 2, cv2.BORDER_REPLICATE)
+        half = cv2.resize(chroma, (chroma.shape[1] // 2, chroma.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        return self._upright(yuv[..., 0], half[..., 1].copy(), half[..., 2].copy())
+
+    def _upright(self, y: Plane, u: Plane, v: Plane) -> Plane:
+        width, height = self._turn.size((y.shape[1], y.shape[0]))
         width, height = width + width % 2, height + height % 2
         planes: Plane = np.empty((height * 3 // 2, width), np.uint8)
         size = width * height
         flat = planes.reshape(-1)
-        y = planes[:height]
-        u = flat[size : size + size // 4].reshape(height // 2, width // 2)
-        v = flat[size + size // 4 :].reshape(height // 2, width // 2)
-        _fill(y, self._turn(plane_view(picture, 0)))
-        name = picture.format.name
-        if name == "gray":
-            flat[size:] = 128
-        elif name == "nv12":
-            pairs = plane_view(picture, 1)
-            pairs = pairs.reshape(pairs.shape[0], -1, 2)
-            _fill(u, self._turn(cv2.extractChannel(pairs, 0)))
-            _fill(v, self._turn(cv2.extractChannel(pairs, 1)))
-        else:
-            _fill(u, self._turn(plane_view(picture, 1)))
-            _fill(v, self._turn(plane_view(picture, 2)))
+        _fill(planes[:height], self._turn(y))
+        _fill(flat[size : size + size // 4].reshape(height // 2, width // 2), self._turn(u))
+        _fill(flat[size + size // 4 :].reshape(height // 2, width // 2), self._turn(v))
         return planes
 
 

@@ -25,7 +25,6 @@ __all__ = ["FileSource"]
 
 # Demultiplexers that make a "video" of any text or of a list of other files.
 _NOT_VIDEO = {"tty", "bin", "xbin", "adf", "idf", "concat", "hls", "dash", "image2", "sdp", "rtp"}
-_ATTACHED_PICTURE = 0x400
 _MOST_FAILED_READS = 100
 _TS_JUMP_S = 1
 _TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT: clocks of such containers jump
@@ -91,7 +90,7 @@ class FileSource:
     def _choose_stream(self, path: str) -> Any:
         if self._container.format.name.split(",")[0] in _NOT_VIDEO:
             raise SourceOpenError(f"{path} is no video file ({self._container.format.long_name})")
-        streams = [s for s in self._container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
+        streams = [s for s in self._container.streams.video if not s.disposition & s.disposition.attached_pic]
         usable = [s for s in streams if s.codec_context is not None]
         if not streams:
             kinds = sorted({s.type for s in self._container.streams if s.type != "video"})
@@ -117,8 +116,8 @@ class FileSource:
         for stream in self._container.streams:
             if stream.type not in ("audio", "subtitle", "data", "attachment"):
                 continue
-            # MP4 keeps its chapters in a stream of their own, which the library reads by itself and discards.
-            if stream.type == "data" and int(getattr(stream, "discard", 0)) >= 48:
+            # Chapters, which the library reads by itself and discards, and time codes travel as metadata.
+            if stream.type == "data" and (int(stream.discard) >= 48 or "timecode" in stream.metadata):
                 continue
             context = stream.codec_context
             codec = getattr(stream, "name", None) if context is None else context.codec.canonical_name
@@ -133,6 +132,7 @@ class FileSource:
         self._last_dts: dict[int, Fraction] = {}
         self._demuxed: Iterator[Any] | None = self._demux()
         self._failed_reads = 0
+        self._decoding_delay: int | None = None
         self._packets: list[Packet] = []
         self._decoded: deque[Any] = deque()
         self._deinterlacer: Chain | None = None
@@ -194,7 +194,7 @@ class FileSource:
             frame_count=stream.frames or (round(duration_s * rate) if duration_s and rate else None),
             sample_aspect_ratio=1 / ratio if turn.transpose else ratio,
             tracks=tuple(self._tracks.values()),
-            metadata=dict(container.metadata),
+            metadata={k: v for k, v in stream.metadata.items() if k == "timecode"} | dict(container.metadata),
             chapters=container.chapters(),
         )
 
@@ -319,13 +319,21 @@ class FileSource:
             self._counts["damaged pictures"] += 1
         if self._deinterlacer is None:
             if not picture.interlaced_frame:
-                self._ready.append((picture.pts, picture))
+                self._ready.append((self._time_of(picture), picture))
                 return
             self._notices.append("interlaced: deinterlaced with bwdif, one frame out for each frame in")
             self._deinterlacer = Chain(picture, ["bwdif=mode=send_frame:parity=auto:deint=interlaced"])
-        self._waiting.append(picture.pts)
+        self._waiting.append(self._time_of(picture))
         for result in self._deinterlacer.push(picture):
             self._ready.append((self._waiting.popleft(), result))
+
+    def _time_of(self, picture: Any) -> int | None:
+        """When it is shown; AVI knows only when a packet is decoded, one picture a tick, and is counted from there."""
+        if self._container.format.name != "avi" or picture.dts is None:
+            return picture.pts if picture.pts is not None else picture.dts
+        if self._decoding_delay is None:
+            self._decoding_delay = picture.dts - (self._stream.start_time or 0)
+        return int(picture.dts - self._decoding_delay)
 
     def _flush_deinterlacer(self) -> None:
         if self._deinterlacer is not None:

@@ -25,7 +25,7 @@ def is_picture(path: Path) -> bool:
     """Whether the file begins like a picture."""
     try:
         with path.open("rb") as file:
-            return picture_codec(file.read(32)) is not None
+            return picture_codec(file.read(64)) is not None
     except OSError:
         return False
 

@@ -15,7 +15,7 @@ _ORIENTATION = 0x0112
 
 
 def picture_codec(head: bytes) -> str | None:
-    """FFmpeg's decoder for a picture that begins with `head` (32 bytes are enough); None where it is none.
+    """FFmpeg's decoder for a picture that begins with `head` (64 bytes are enough); None where it is none.
 
     >>> picture_codec(b"BM" + bytes(30))
     'bmp'
@@ -23,7 +23,7 @@ def picture_codec(head: bytes) -> str | None:
     if head.startswith(b"\xff\xd8\xff"):
         return "mjpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
+        return None if b"acTL" in head[:64] else "png"  # animated: a video
     if head.startswith(b"BM") and len(head) > 14:
         return "bmp"
     if head.startswith((b"II*\0", b"MM\0*")):
@@ -39,7 +39,7 @@ def decode_picture(data: bytes, max_pixels: int) -> tuple[av.VideoFrame, Any]:
     Raises:
         ValueError: it is no picture, a broken one, or larger than `max_pixels`; the message says which.
     """
-    codec = picture_codec(data[:32])
+    codec = picture_codec(data[:64])
     if codec is None:
         raise ValueError("no JPEG, PNG, WebP, BMP or TIFF")
     if codec == "webp" and b"ANIM" in data[:64]:
@@ -63,7 +63,7 @@ def decode_picture(data: bytes, max_pixels: int) -> tuple[av.VideoFrame, Any]:
 
 def exif_orientation(data: bytes) -> int:
     """1 to 8 as EXIF counts; 1, upright, where `data` does not say."""
-    codec = picture_codec(data[:32])
+    codec = picture_codec(data[:64])
     block = data if codec == "tiff" else _exif_block(data, codec)
     try:
         return _orientation(block)

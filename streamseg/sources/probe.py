@@ -40,6 +40,8 @@ def nominal_rate(stream: Any) -> Fraction | None:
     """Frames per second of a stream with an even beat; None where the beat varies or is not known."""
     average, base = stream.average_rate, stream.base_rate
     if not average or average > 1000:
+        average = stream.guessed_rate  # the average of two pictures may be anything
+    if not average or average > 1000:
         return None
     for rate in _COMMON_RATES:
         # Containers with a millisecond clock report 29.97003 or 30.00009.
