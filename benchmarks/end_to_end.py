@@ -53,7 +53,7 @@ def ours(clip: Path, model: Path, folder: Path) -> dict:
 def theirs(python: str, clip: Path, model: Path, threads: int, folder: Path) -> float:
     shape = model_shape(model)
     command = [python, str(HERE / "plain_loop.py"), str(clip), "--model", str(model), "--imgsz", *map(str, shape)]
-    command += ["--cv2-threads", str(threads), "--output", str(folder / "theirs.mp4")]
+    command += ["--cv-threads", str(threads), "--out", str(folder / "theirs.mp4")]
     environment = {**os.environ, "PYTHONPATH": ""}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return json.loads(done.stdout.strip().splitlines()[-1])["fps"]

@@ -45,7 +45,9 @@ class LoopedVideo:
                 # A hair early is in time: sums of frame durations are not exact.
                 if into_pass_s < end_s - 1e-6:
                     return self._current
-                self._pass_began_s += max(end_s - self._first_s, self._frame_s)
+                length_s = max(end_s - self._first_s, self._frame_s)
+                # Whole passes within a jump of the main picture's clock are skipped, not decoded.
+                self._pass_began_s += length_s * max(1, (into_pass_s - self._first_s) // length_s)
                 self._rewind()
             elif into_pass_s < self._next.seconds - 1e-6:
                 return self._current
