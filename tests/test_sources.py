@@ -458,12 +458,14 @@ def test_broken_packets_in_the_middle_are_skipped_and_counted(tmp_path: Path) ->
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
 def test_truncated_file_gives_what_there_is(tmp_path: Path, suffix: str) -> None:
     options = {"movflags": "faststart"} if suffix == "mp4" else {}
-    clip = clips.make_clip(tmp_path / f"a.{suffix}", frames=60, container_options=options, options={"g": "10"})
+    clip = clips.make_clip(tmp_path / f"a.{suffix}", frames=90, container_options=options, options={"g": "10"})
     data = clip.read_bytes()
     (tmp_path / f"b.{suffix}").write_bytes(data[: len(data) // 2])
-    _, frames = open_and_read(tmp_path / f"b.{suffix}")
+    source, frames = open_and_read(tmp_path / f"b.{suffix}")
+    if suffix != "ts":  # a broadcast stream has no length to compare with
+        assert any("ends early" in notice and "of 3.0 s" in notice for notice in source.notices)
     found = [clips.index_of(frame.y) for frame in frames]
-    assert 15 < len(found) < 45
+    assert 15 < len(found) < 65
     assert found[:15] == list(range(15))
 
 

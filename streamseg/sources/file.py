@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.stream import Disposition
 
 from streamseg.errors import SourceOpenError, redact
 from streamseg.frame import Colour, Frame, Origin, Packet, Plane, Track, VideoInfo
 from streamseg.libav import Chain, reason
 from streamseg.sources.conform import UPRIGHT, Conformer, Turn, colour_of
 from streamseg.sources.pipe import Pipe
-from streamseg.sources.probe import lacks_index, nominal_rate, turn_of
+from streamseg.sources.probe import lacks_index, nominal_rate, stream_duration_s, turn_of
 from streamseg.sources.siting import chroma_siting
 from streamseg.sources.timeline import Timeline
 
@@ -90,7 +91,7 @@ class FileSource:
     def _choose_stream(self, path: str) -> Any:
         if self._container.format.name.split(",")[0] in _NOT_VIDEO:
             raise SourceOpenError(f"{path} is no video file ({self._container.format.long_name})")
-        streams = [s for s in self._container.streams.video if not s.disposition & s.disposition.attached_pic]
+        streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         usable = [s for s in streams if s.codec_context is not None]
         if not streams:
             kinds = sorted({s.type for s in self._container.streams if s.type != "video"})
@@ -134,11 +135,11 @@ class FileSource:
         self._failed_reads = 0
         self._decoding_delay: int | None = None
         self._packets: list[Packet] = []
-        self._decoded: deque[Any] = deque()
         self._deinterlacer: Chain | None = None
         self._waiting: deque[int | None] = deque()  # times of the pictures inside the deinterlacer
         self._ready: deque[tuple[int | None, Any]] = deque()
         self._index = 0
+        self._said_s = stream_duration_s(stream)
         # The second picture is needed only where the first has no time.
         while not self._ready and self._advance():
             pass
@@ -176,11 +177,7 @@ class FileSource:
         if turn != UPRIGHT:
             self._notices.append("the picture is turned upright; the output needs no rotation")
         ratio = Fraction(stream.sample_aspect_ratio or 1)
-        duration_s = None
-        if stream.duration:
-            duration_s = float(stream.duration * self._time_base)
-        elif container.duration:
-            duration_s = container.duration / av.time_base
+        duration_s = self._said_s or (container.duration / av.time_base if container.duration else None)
         return VideoInfo(
             width=width,
             height=height,
@@ -217,7 +214,10 @@ class FileSource:
         """The next frame; None at the end and after `interrupt`."""
         while not self._ready and not self._stopped and self._advance():
             pass
-        if self._stopped or not self._ready:
+        if self._stopped:
+            return None
+        if not self._ready:
+            self._remark_on_the_end()
             return None
         pts, picture = self._ready.popleft()
         following = self._ready[0][0] if pts is None and self._ready else None
@@ -284,6 +284,15 @@ class FileSource:
             self._packets.append(Packet(track, packet))
         return True
 
+    def _remark_on_the_end(self) -> None:
+        said_s, self._said_s = self._said_s, None
+        guessed = self._container.format.flags & _TS_DISCONT  # from the clocks at both ends of the file itself
+        if said_s is None or guessed or self._timeline.last is None:
+            return
+        found_s = float(self._timeline.last * self._time_base)
+        if found_s < said_s - max(1.0, said_s / 20):
+            self._notices.append(f"{self._name} ends early: {found_s:.1f} s of {said_s:.1f} s could be read")
+
     def _read_failed(self, error: BaseException) -> bool:
         """A failed read ends the iterator; go on behind it, unless it fails again and again."""
         self._failed_reads += 1
@@ -317,15 +326,23 @@ class FileSource:
     def _deinterlace(self, picture: Any) -> None:
         if picture.is_corrupt:
             self._counts["damaged pictures"] += 1
+        size_wh = (picture.width, picture.height)
+        if self._deinterlacer is not None and size_wh != self._deinterlaced_wh:
+            self._flush_deinterlacer()
+            self._deinterlacer = self._new_deinterlacer(picture)
         if self._deinterlacer is None:
             if not picture.interlaced_frame:
                 self._ready.append((self._time_of(picture), picture))
                 return
             self._notices.append("interlaced: deinterlaced with bwdif, one frame out for each frame in")
-            self._deinterlacer = Chain(picture, ["bwdif=mode=send_frame:parity=auto:deint=interlaced"])
+            self._deinterlacer = self._new_deinterlacer(picture)
         self._waiting.append(self._time_of(picture))
         for result in self._deinterlacer.push(picture):
             self._ready.append((self._waiting.popleft(), result))
+
+    def _new_deinterlacer(self, picture: Any) -> Chain:
+        self._deinterlaced_wh = (picture.width, picture.height)
+        return Chain(picture, ["bwdif=mode=send_frame:parity=auto:deint=interlaced"])
 
     def _time_of(self, picture: Any) -> int | None:
         """When it is shown; AVI knows only when a packet is decoded, one picture a tick, and is counted from there."""

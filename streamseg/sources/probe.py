@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from streamseg.sources.conform import UPRIGHT, Turn
 
-__all__ = ["lacks_index", "nominal_rate", "turn_of"]
+__all__ = ["lacks_index", "nominal_rate", "stream_duration_s", "turn_of"]
 
 _COMMON_RATES = [
     rate for whole in (24, 25, 30, 48, 50, 60, 100, 120) for rate in (Fraction(whole), Fraction(whole * 1000, 1001))
@@ -50,6 +51,14 @@ def nominal_rate(stream: Any) -> Fraction | None:
     if base and abs(average / base - 1) > Fraction(1, 200):
         return None
     return Fraction(average)
+
+
+def stream_duration_s(stream: Any) -> float | None:
+    """How long the container says that this stream is; that of the container may be that of its sound."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    said = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return 3600 * int(said[1]) + 60 * int(said[2]) + float(said[3]) if said else None
 
 
 def turn_of(picture: Any) -> Turn:

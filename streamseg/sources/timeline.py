@@ -13,11 +13,14 @@ class Timeline:
     Args:
         step: ticks between two pictures where nothing else is known; at least 1.
         counts: where repairs are counted.
+
+    Attributes:
+        last: the time given last; None before.
     """
 
     def __init__(self, step: int, counts: Counter[str]) -> None:
         self._step = max(1, step)
-        self._last: int | None = None
+        self.last: int | None = None
         self._counts = counts
 
     def place(self, pts: int | None, following: int | None = None) -> int:
@@ -29,12 +32,12 @@ class Timeline:
         """
         if pts is None:
             self._counts["missing timestamps filled in"] += 1
-            if self._last is not None:
-                pts = self._last + self._step
+            if self.last is not None:
+                pts = self.last + self._step
             else:
                 pts = 0 if following is None else following - self._step
-        if self._last is not None and pts <= self._last:
+        if self.last is not None and pts <= self.last:
             self._counts["timestamps repaired"] += 1
-            pts = self._last + 1
-        self._last = pts
+            pts = self.last + 1
+        self.last = pts
         return pts
