@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import streamseg
-from streamseg.errors import StreamsegError, redact
+from streamseg.errors import PipelineStuckError, StreamsegError, redact
 
 __all__ = ["main"]
 
@@ -39,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our standard output has had enough; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except PipelineStuckError as error:
+        print(f"streamseg: {redact(str(error))}", file=sys.stderr, flush=True)
+        # The stuck thread is ours and no daemon: a plain exit would wait for it for ever.
+        os._exit(1)
     except StreamsegError as error:
         print(f"streamseg: {redact(str(error))}", file=sys.stderr)
         return error.exit_code
