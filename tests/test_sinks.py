@@ -98,6 +98,25 @@ def test_without_a_frame_nothing_is_left(kind: str, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", VIDEOS)
+def test_finished_without_a_frame_nothing_is_left(name: str, tmp_path: Path) -> None:
+    """Stopped by the user before the first frame."""
+    sink = KINDS[name](tmp_path / name)
+    sink.finish()
+    sink.close()
+    assert os.listdir(tmp_path) == []
+    assert sink.notices == ["no frame came, so nothing was written"]
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_failed_run_keeps_every_frame_under_the_other_name(name: str, tmp_path: Path) -> None:
+    sink = open_sink(str(tmp_path / name), clips.info(), preset="veryslow")  # looks far ahead
+    for output in outputs(50):
+        sink.write(output)
+    sink.close()
+    assert clips.indices(tmp_path / name.replace("out", "out.partial")) == list(range(50))
+
+
 def test_what_an_earlier_run_left_is_named_and_kept(kind: str, tmp_path: Path) -> None:
     stem, suffix = kind.split(".")
     left = tmp_path / f"{stem}.partial.{suffix}"
@@ -206,7 +225,7 @@ def test_frames_may_be_overwritten_after_write(tmp_path: Path) -> None:
 # what is told about quality and encoders
 
 
-@pytest.mark.parametrize("encoder", ["libx264", "libx265", "libvpx-vp9", "libsvtav1"])
+@pytest.mark.parametrize("encoder", ["libx264", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4", "mjpeg"])
 def test_quality_words_order_the_sizes(encoder: str, tmp_path: Path) -> None:
     if encoder not in av.codecs_available:
         pytest.skip(f"this FFmpeg has no {encoder}")
@@ -237,6 +256,9 @@ def test_options_behind_the_encoder(tmp_path: Path) -> None:
         ("a.mp4", {"encoder": "libx246"}, "no encoder 'libx246' here; there are libx26"),
         ("a.mp4", {"encoder": "aac"}, "'aac' encodes audio"),
         ("a.mp4", {"encoder": "libx264:fast"}, "not of the form name=value"),
+        ("a.mp4", {"encoder": "libx264:prest=fast"}, "it has no option 'prest'"),
+        ("a.mp4", {"encoder": "libx264:preset=fastest"}, "with libx264"),
+        ("a.mp4", {"encoder": "huffyuv"}, "does not support 'huffyuv'"),
         ("a.mp4", {"quality": "splendid"}, "neither low, medium, high, lossless nor a number"),
         ("a.webm", {"encoder": "libsvtav1", "quality": "lossless"}, "libsvtav1 is never lossless"),
         ("a.webm", {"encoder": "libx264"}, "libx264"),

@@ -119,6 +119,9 @@ class VideoFile:
             if info.chapters:
                 self._container.set_chapters(list(info.chapters))
         self._container.start_encoding()
+        unknown = sorted(set(self._stream.codec_context.options) & set(encoding.options))
+        if unknown:
+            raise ValueError(f"it has no option {unknown[0]!r}")
 
     def _prepare(
         self, encoding: Encoding, info: VideoInfo, colour: Colour, size_wh: tuple[int, int], threads: int
@@ -176,6 +179,10 @@ class VideoFile:
         Raises:
             SinkWriteError: it cannot be completed.
         """
+        if not self._written:
+            self.close()
+            self.notices.append("no frame came, so nothing was written")
+            return
         with self._errors():
             self._mux(self._stream.encode(None))
             self._copies.mux(packets)
@@ -195,6 +202,9 @@ class VideoFile:
         if self._finished:
             return
         self._finished = True
+        if self._written:
+            with contextlib.suppress(OSError, ValueError, av.FFmpegError):
+                self._mux(self._stream.encode(None))  # the encoder looks ahead: half a second is still in it
         if self._container is not None:
             with contextlib.suppress(OSError, ValueError, av.FFmpegError):
                 self._container.close()

@@ -81,7 +81,7 @@ _SCALES = {
     "libvpx-vp9": _Scale("crf", 42, 34, 26, {"lossless": "1"}, {**_VPX, "cpu-used": "6"}, "cpu-used"),
     "libvpx": _Scale("crf", 30, 18, 10, None, {"deadline": "realtime", "b": "8M", "cpu-used": "6"}, "cpu-used"),
     "libsvtav1": _Scale("crf", 45, 38, 30, None, {"preset": "9"}),
-    "mpeg4": _Scale("qscale", 8, 5, 3),
+    "mpeg4": _Scale("qmin qmax", 8, 5, 3),
     "h264_nvenc": _Scale("cq", 32, 26, 21, {"preset": "lossless"}, {"rc": "vbr", "preset": "p4"}),
     "hevc_nvenc": _Scale("cq", 34, 28, 23, {"preset": "lossless"}, {"rc": "vbr", "preset": "p4"}),
     "av1_nvenc": _Scale("cq", 42, 36, 30, None, {"rc": "vbr", "preset": "p4"}),
@@ -91,7 +91,7 @@ _SCALES = {
     "hevc_amf": _Scale("qvbr_quality_level", 30, 25, 20, None, {"rc": "qvbr"}),
     "h264_videotoolbox": _Scale("qscale", 40, 55, 70),
     "hevc_videotoolbox": _Scale("qscale", 40, 55, 70),
-    "mjpeg": _Scale("qscale", 8, 4, 2),
+    "mjpeg": _Scale("qmin qmax", 8, 4, 2),
 }
 _WORDS = ("low", "medium", "high", "lossless")
 
@@ -223,4 +223,4 @@ def _quality_options(codec: str, quality: str | int | None, url: str) -> tuple[d
         number = getattr(scale, word)
     if scale.option == "qscale":
         return options, round(number)
-    return options | {scale.option: f"{number:g}"}, None
+    return options | {option: f"{number:g}" for option in scale.option.split()}, None
