@@ -191,6 +191,8 @@ def _find(name: str, url: str) -> av.codec.Codec:
 
 
 def _plain_format(codec: av.codec.Codec) -> str:
+    if codec.name == "mjpeg":
+        return "yuvj420p"  # full range: it takes nothing else
     formats = [found.name for found in codec.video_formats or []]
     for wanted in ("yuv420p", "nv12", "yuvj420p", "yuv422p10le", "yuv422p", "yuv444p", "rgb24", "bgr24", "bgra"):
         if wanted in formats:
@@ -223,4 +225,4 @@ def _quality_options(codec: str, quality: str | int | None, url: str) -> tuple[d
         number = getattr(scale, word)
     if scale.option == "qscale":
         return options, round(number)
-    return options | {option: f"{number:g}" for option in scale.option.split()}, None
+    return options | dict.fromkeys(scale.option.split(), f"{number:g}"), None

@@ -135,6 +135,8 @@ def _written_colour(colour: Colour, codec: str, pixel_format: str) -> Colour:
         return replace(colour, full_range=True, matrix=0, siting=0)
     if codec in _LIMITED_ONLY:
         return replace(colour, full_range=False)
+    if pixel_format == "yuvj420p":
+        return replace(colour, full_range=True)
     return colour
 
 
