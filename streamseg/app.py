@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -171,18 +172,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def build(settings: Settings, say: Callable[[str], None]) -> Run:
+def build(settings: Settings, say: Callable[[str], None], *, protected: Sequence[str] = ()) -> Run:
     """Open everything that `settings` name; nothing runs yet.
 
     Args:
         settings: of the run.
         say: receives one-line remarks for the user, such as which network was chosen and why.
+        protected: files that no output may replace, besides the source, the background and the network.
 
     Raises:
         StreamsegError: something cannot be had as asked; what was opened is closed again.
     """
     outputs = _outputs(settings, say)
-    _check_paths(settings, outputs)
+    _check_paths(settings, outputs, protected)
     # One of our threads runs the network, one decodes, one encodes: OpenCV's own pool would only get in their way.
     cv2.setNumThreads(1)
     # The pipeline closes what it is handed; until it has it, and if anything fails before, we do.
@@ -200,7 +202,7 @@ def build(settings: Settings, say: Callable[[str], None]) -> Run:
         metrics = Metrics()
         effect: Effect
         if kind == "none":
-            effect = _Untouched(background_edges(settings))
+            effect = _Untouched(replace(background_edges(settings), decontaminate=False))
         else:
             effect = Background(
                 backdrop, background_edges(settings), wrap=settings.background.light_wrap, timed=metrics.time
@@ -334,22 +336,38 @@ def _outputs(settings: Settings, say: Callable[[str], None]) -> list[str]:
     return [chosen]
 
 
-def _check_paths(settings: Settings, outputs: Sequence[str]) -> None:
-    if not settings.source.url:
+def _check_paths(settings: Settings, outputs: Sequence[str], protected: Sequence[str]) -> None:
+    url, output = settings.source.url, settings.output
+    if not url:
         raise ConfigError("no source: name a video file, an image, a folder, a glob or - for standard input")
-    output = settings.output
+    if (url == "-" and sys.stdin is None) or ("-" in outputs and sys.stdout is None):
+        raise ConfigError("- names a standard stream that is closed; open it or name a file")
+    kind, value = parse_background(settings.background.spec)
+    inputs = [(url, "the source itself")]
+    if kind in ("image", "video"):
+        inputs.append((value, "the background itself"))
+    inputs += [(path, "an input of this run") for path in (settings.model.name, *protected)]
     written = [path for path in (*outputs, output.matte, output.results, output.report) if path]
-    if output.report and not Path(output.report).absolute().parent.is_dir():
-        raise ConfigError(f"cannot write report {output.report}: its folder does not exist; make it first")
+    for path in (output.matte, output.results, output.report):
+        if path == "-":
+            raise ConfigError("standard output is for the picture (-o -); name a file for the matte, results or report")
     for number, path in enumerate(written):
-        if same_file(settings.source.url, path):
-            raise ConfigError(f"output {path} is the source itself; choose another name")
-        kind, value = parse_background(settings.background.spec)
-        if kind in ("image", "video") and same_file(value, path):
-            raise ConfigError(f"output {path} is the background itself; choose another name")
-        for other in written[:number]:
-            if path != "null:" and os.path.abspath(path) == os.path.abspath(other):
-                raise ConfigError(f"two outputs write {path}; choose different names")
+        if path in ("-", "null:"):
+            continue
+        for source, name in inputs:
+            if same_file(source, path):
+                raise ConfigError(f"output {path} is {name}; choose another name")
+        # Through links too: two writers of one file would each replace the other's.
+        if os.path.realpath(path) in {os.path.realpath(other) for other in written[:number]}:
+            raise ConfigError(f"two outputs write {path}; choose different names")
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            raise ConfigError(f"output {path} is no regular file; name a file, or null: for none")
+    if output.report:
+        folder = Path(output.report).absolute().parent
+        if not folder.is_dir():
+            raise ConfigError(f"cannot write report {output.report}: its folder does not exist; make it first")
+        if Path(output.report).is_dir() or not os.access(folder, os.W_OK):
+            raise ConfigError(f"cannot write report {output.report}: no file can be made there; choose another place")
 
 
 def _sinks(

@@ -213,13 +213,22 @@ def load_settings(
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             value = text
+        if keys().get(key.strip(), ("",))[0] == "text":
+            value = text  # 0x0, no and 12:30 are words here, whatever YAML makes of them
         _put(tree, key.strip(), "" if value is None else value, f"--set {assignment}")
     for key, value in (arguments or {}).items():
         _put(tree, key, value, "the command line")
     try:
-        return Settings.model_validate(tree)
+        settings = Settings.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_explain(error, origin)) from None
+    for key in keys():
+        section, _, leaf = key.partition(".")
+        value = getattr(getattr(settings, section), leaf) if leaf else getattr(settings, section)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.isprintable():
+                raise ConfigError(f"{key} holds a control character: {text!r}; rename the file")
+    return settings
 
 
 def keys() -> dict[str, tuple[str, Any, str]]:
@@ -291,7 +300,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read configuration {str(path)!r}: {reason}") from error
     try:
         tree = yaml.load(text, _StrictLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not valid YAML"

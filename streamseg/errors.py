@@ -11,7 +11,8 @@
     ├── SinkError
     │   ├── SinkOpenError      the output cannot be opened as asked
     │   └── SinkWriteError     it was open and a write failed
-    └── PipelineStuckError     a thread did not stop in time; the message holds its stack
+    ├── PipelineStuckError     a thread did not stop in time; the message holds its stack
+    └── PipelineAborted        the user wanted it to end at once
 
 Messages say what, with which value, and what to do next: lower case, no trailing dot, on one line. They never hold a
 password: use `redact` on any text that may carry a URL.
@@ -26,6 +27,7 @@ __all__ = [
     "InferenceError",
     "ModelError",
     "ModelLoadError",
+    "PipelineAborted",
     "PipelineStuckError",
     "SinkError",
     "SinkOpenError",
@@ -98,7 +100,14 @@ class PipelineStuckError(StreamsegError):
     """A thread did not stop in time; the message holds its stack."""
 
 
-_USERINFO = re.compile(r"(?<=://)[^/\s'\"]*@")
+class PipelineAborted(StreamsegError):  # noqa: N818 - nothing went wrong
+    """The user wanted it to end at once; nothing was finished."""
+
+    exit_code = 130
+
+
+# Greedy: a password may itself hold / or @, and hiding too much is the lesser harm.
+_USERINFO = re.compile(r"(?<=://)[^\s'\"]*@")
 
 
 def redact(text: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from streamseg.engine import Pipeline
-from streamseg.errors import PipelineStuckError, SinkWriteError, SourceLostError
+from streamseg.errors import PipelineAborted, PipelineStuckError, SinkWriteError, SourceLostError
 from streamseg.frame import Colour, Frame, Origin, Output, Packet, VideoInfo
 
 INFO = VideoInfo(4, 2, Fraction(30), False, Fraction(1, 30), Colour(), "stub", (4, 2))
@@ -169,7 +169,7 @@ def test_abort_finishes_nothing() -> None:
     pipeline = Pipeline(source, output, [sink])
     pipeline.start()
     pipeline.abort()
-    with pytest.raises(InterruptedError):
+    with pytest.raises(PipelineAborted):
         pipeline.wait(10)
     assert sink.finished == 0
 
@@ -181,6 +181,22 @@ def test_a_stuck_thread_is_named_with_its_stack() -> None:
     pipeline.stop()
     with pytest.raises(PipelineStuckError, match=r"write-0(.|\n)*in write"):
         pipeline.wait(10)
+    hold.set()
+    pipeline.wait(10)
+
+
+def test_waiting_in_small_portions_meets_a_stuck_thread_too() -> None:
+    hold = threading.Event()
+    pipeline = Pipeline(StubSource(1), output, [StubSink(hold=hold)], join_timeout_s=0.2)
+    pipeline.start()
+    pipeline.stop()
+
+    def wait_for_ever() -> None:
+        for _ in range(200):
+            pipeline.wait(0.02)
+
+    with pytest.raises(PipelineStuckError):
+        wait_for_ever()
     hold.set()
     pipeline.wait(10)
 

@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        print(redact(f"{self.prog}: {message}; see {self.prog} --help"), file=sys.stderr)
         sys.exit(2)
 
 
@@ -46,3 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StreamsegError as error:
         print(f"streamseg: {redact(str(error))}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        # What nobody expected of a file system: a name too long, a full device under standard output.
+        where = f"{error.filename}: " if error.filename else ""
+        print(redact(f"streamseg: {where}{(error.strerror or str(error)).lower()}"), file=sys.stderr)
+        return 2

@@ -50,9 +50,11 @@ def add_parser(commands: Any) -> None:
 
 def _demo(args: argparse.Namespace) -> int:
     output = Path(args.output)
+    if not output.name or output.suffix.lower() not in (".mp4", ".mkv", ".mov", ".webm"):
+        raise SinkOpenError(f"the demo is a video: {args.output!r} does not end in .mp4, .mkv, .mov or .webm")
     picture = output.with_suffix(".png")
-    if output.suffix.lower() not in (".mp4", ".mkv", ".mov", ".webm"):
-        raise SinkOpenError(f"the demo is a video: {output} does not end in .mp4, .mkv, .mov or .webm")
+    if not output.absolute().parent.is_dir():
+        raise SinkOpenError(f"cannot write {output}: its folder does not exist; make it first")
     portrait = sources_folder() / "astronaut.png"
     fetch_from_wheel(
         _PORTRAIT_WHEEL,

@@ -45,7 +45,7 @@ def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Show]:
 @contextmanager
 def _bar(label: str, total: int | None) -> Iterator[Show]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),

@@ -8,8 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from streamseg.app import Run, build
 from streamseg.cli.progress import progress
 from streamseg.config import Settings, load_settings
-from streamseg.errors import SinkError, StreamsegError, redact
+from streamseg.errors import SinkWriteError, StreamsegError, redact
 
 __all__ = ["add_parser", "execute", "tell"]
 
@@ -72,17 +71,39 @@ def add_parser(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     arguments = {key: value for name, key in _KEYS.items() if (value := getattr(args, name)) is not None}
-    return execute(load_settings(args.config, args.set, arguments), quiet=args.quiet)
+    settings = load_settings(args.config, args.set, arguments)
+    return execute(settings, quiet=args.quiet, protected=[args.config] if args.config else [])
 
 
-def execute(settings: Settings, *, quiet: bool, label: str = "") -> int:
+def execute(settings: Settings, *, quiet: bool, label: str = "", protected: Sequence[str] = ()) -> int:
     """Run with these settings; returns the exit code.
+
+    Args:
+        settings: of the run.
+        quiet: say nothing.
+        label: what the progress bar calls it.
+        protected: files that no output may replace.
 
     Raises:
         StreamsegError: it could not be begun, or failed on the way.
     """
     say: Callable[[str], None] = (lambda line: None) if quiet else tell
-    run = build(settings, say)
+    with _Signals() as signals:
+        try:
+            run = build(settings, say, protected=protected)
+        except (KeyboardInterrupt, StreamsegError):
+            if signals.received:
+                return 128 + signals.received[0]
+            raise
+        signals.run = run
+        if signals.received:
+            run.pipeline.stop()
+        return _watch(run, settings, signals, say, quiet=quiet, label=label)
+
+
+def _watch(
+    run: Run, settings: Settings, signals: _Signals, say: Callable[[str], None], *, quiet: bool, label: str
+) -> int:
     said: set[str] = set()
 
     def remark() -> None:
@@ -95,16 +116,14 @@ def execute(settings: Settings, *, quiet: bool, label: str = "") -> int:
     outcome = "failed"
     info = run.source.info
     try:
-        with run.resources, _stop_on_signals(run) as received:
+        with run.resources:
             run.pipeline.start()
             with progress(label or Path(info.name).name, info.frame_count, quiet=quiet) as show:
                 while not run.pipeline.wait(0.2):
                     show(run.pipeline.metrics.get("frames out 0"))
                     remark()
                 show(run.pipeline.metrics.get("frames out 0"))
-        outcome = "interrupted" if received else "finished"
-    except InterruptedError:
-        outcome = "aborted"
+        outcome = "interrupted" if signals.received else "finished"
     except StreamsegError as error:
         outcome = redact(str(error))
         raise
@@ -113,10 +132,13 @@ def execute(settings: Settings, *, quiet: bool, label: str = "") -> int:
         wall_s = time.monotonic() - began
         if settings.output.report:
             _write_report(settings.output.report, run.report(wall_s=wall_s, outcome=outcome))
+    for what, count in run.source.counts.items():
+        if count:
+            say(f"{info.name}: {count} {what}")
     frames = run.pipeline.metrics.get("frames out 0")
     written = ", ".join(url for url in run.sinks if url != "null:") or "nowhere"
     say(f"{outcome}: {frames} frames in {wall_s:.1f} s ({frames / max(wall_s, 1e-9):.1f} fps) to {written}")
-    return 128 + received[0] if received else 0
+    return 128 + signals.received[0] if signals.received else 0
 
 
 def tell(line: str) -> None:
@@ -124,30 +146,37 @@ def tell(line: str) -> None:
     print(redact(line), file=sys.stderr, flush=True)
 
 
-@contextmanager
-def _stop_on_signals(run: Run) -> Iterator[list[int]]:
-    """The first SIGINT or SIGTERM ends the run in good order, a second one at once; yields those received."""
-    received: list[int] = []
+class _Signals:
+    """The first SIGINT or SIGTERM ends the run in good order, a second one at once."""
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) == 1:
-            run.pipeline.stop()
-        else:
-            run.pipeline.abort()
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self.run: Run | None = None
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
+    def __enter__(self) -> _Signals:
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received.append(number)
+        if self.run is None:
+            raise KeyboardInterrupt
+        if len(self.received) == 1:
+            self.run.pipeline.stop()
+        else:
+            self.run.pipeline.abort()
 
 
 def _write_report(path: str, report: dict[str, Any]) -> None:
+    text = redact(json.dumps(report, indent=2)) + "\n"
     partial = f"{path}.partial"
     try:
-        Path(partial).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+        Path(partial).write_text(text, "utf-8")
         os.replace(partial, path)
     except OSError as error:
-        raise SinkError(f"cannot write report {path}: {error.strerror}; choose another place") from error
+        Path(partial).unlink(missing_ok=True)
+        raise SinkWriteError(f"cannot write report {path}: {error.strerror}; choose another place") from error

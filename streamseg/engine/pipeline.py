@@ -12,7 +12,7 @@ from functools import partial
 
 from streamseg.engine.channel import Channel
 from streamseg.engine.metrics import Metrics
-from streamseg.errors import PipelineStuckError
+from streamseg.errors import PipelineAborted, PipelineStuckError
 from streamseg.frame import Frame, Output, Packet, Sink, Source
 
 __all__ = ["Pipeline"]
@@ -20,6 +20,7 @@ __all__ = ["Pipeline"]
 # A file waits for us and loses nothing; a live source does not wait, and only its newest frame is of use.
 _FILE_CAPACITY = 8
 _LIVE_CAPACITY = 1
+_ABORT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Pipeline:
         sinks: written in threads ``write-0``, ``write-1`` and so on, each behind a channel of its own.
         metrics: receives the times of the stages ``capture``, ``process``, ``write-N`` and ``latency``, and the counts
             ``frames in`` and ``frames out N``.
-        join_timeout_s: how long threads may take to end after a stop or a failure.
+        join_timeout_s: how long after a stop or a failure nothing may happen, no frame written and no thread ended,
+            until the run counts as stuck.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Pipeline:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
+        self._progress: tuple[tuple[int, int], float] | None = None
         stages: list[tuple[str, tuple[Callable[[], None], ...]]] = [
             ("capture", (self._capture, self._captured.close, source.close)),
             ("process", (self._transform, *(channel.close for channel in self._finished), self._captured.abort)),
@@ -97,7 +100,8 @@ class Pipeline:
 
     def abort(self) -> None:
         """Ask the run to end at once: what is under way is discarded and no sink is finished."""
-        self._fail(InterruptedError("aborted"))
+        self._join_timeout_s = min(self._join_timeout_s, _ABORT_TIMEOUT_S)
+        self._fail(PipelineAborted("aborted; nothing was finished"))
 
     @property
     def drops(self) -> dict[str, int]:
@@ -117,15 +121,18 @@ class Pipeline:
 
         Raises:
             The first failure of any thread, with its traceback.
-            PipelineStuckError: a thread did not end in time after a stop or a failure.
+            PipelineStuckError: after a stop or a failure nothing moved for too long.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        patience: float | None = None
         while alive := [thread for thread in self._threads if thread.is_alive()]:
             now = time.monotonic()
             if self._stopping.is_set():
-                patience = now + self._join_timeout_s if patience is None else patience
-                if now >= patience:
+                # Kept between calls: whoever waits in small portions must come to an end too.
+                progress = (len(alive), sum(self.metrics.get(f"frames out {n}") for n in range(len(self._sinks))))
+                if self._progress is None or progress != self._progress[0]:
+                    self._progress = (progress, now)
+                elif now >= self._progress[1] + self._join_timeout_s:
+                    self._progress = None  # whoever waits again gives it as long again
                     raise _stuck(alive) from self._failure
             if deadline is not None and now >= deadline:
                 return False

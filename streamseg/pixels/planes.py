@@ -84,6 +84,10 @@ def shrink(plane: Plane, factor: int) -> Plane:
     Halving repeatedly is several times faster than one area resize. An incomplete last block repeats its neighbour.
     """
     rows, columns = -(-plane.shape[0] // factor), -(-plane.shape[1] // factor)
+    if min(plane.shape) < factor:
+        # Too narrow to be halved so often.
+        below, right = (max(factor - side, 0) for side in plane.shape)
+        plane = cv2.copyMakeBorder(plane, 0, below, 0, right, cv2.BORDER_REPLICATE)
     while factor > 1:
         plane = halve(plane)
         factor //= 2

@@ -194,7 +194,7 @@ def _parse(path: Path, data: bytes | None) -> Any:
             data = path.read_bytes()
         except OSError as error:
             raise ModelLoadError(f"cannot read model {path}: {(error.strerror or str(error)).lower()}") from error
-    again = "delete it and pull or import it again"
+    again = "pull or import it again"
     if not data:
         raise ModelLoadError(f"model {path} is empty; {again}")
     if data[:2] == b"PK":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from streamseg.errors import SinkOpenError
 from streamseg.frame import Sink, VideoInfo
@@ -76,7 +77,9 @@ def same_file(source_url: str, sink_url: str) -> bool:
     """
     if "-" in (source_url, sink_url) or sink_url == "null:":
         return False
-    source, sink = Path(source_url.removeprefix("file://")), Path(sink_url)
+    if source_url.lower().startswith("file://"):
+        source_url = unquote(urlsplit(source_url).path)
+    source, sink = Path(source_url), Path(sink_url)
     if _same(source, sink):
         return True
     sources = [source] if source.exists() else [Path(name) for name in glob.glob(source_url, recursive=True)]

@@ -23,12 +23,12 @@ class LoopedVideo:
     def __init__(self, open_again: Callable[[], Source]) -> None:
         self._open_again = open_again
         self._source = open_again()
-        first = self._source.read()
+        first = self._read()
         if first is None:
             self._source.close()
             raise SourceError(f"{self._source.info.name} holds no frame; choose another video")
         self._current = first
-        self._next = self._source.read()
+        self._next = self._read()
         # The time asked for at which the pass under way began, and the video's time at which it begins.
         self._pass_began_s: float | None = None
         self._first_s = first.seconds
@@ -52,16 +52,22 @@ class LoopedVideo:
             elif into_pass_s < self._next.seconds - 1e-6:
                 return self._current
             else:
-                self._current, self._next = self._next, self._source.read()
+                self._current, self._next = self._next, self._read()
 
     def close(self) -> None:
         """Let go of the video."""
         self._source.close()
 
+    def _read(self) -> Frame | None:
+        frame = self._source.read()
+        # Nobody hears a background; what is not taken would pile up.
+        self._source.take_packets()
+        return frame
+
     def _rewind(self) -> None:
         self._source.close()
         self._source = self._open_again()
-        first = self._source.read()
+        first = self._read()
         if first is None:
             raise SourceError(f"{self._source.info.name} holds no frame any more; do not change it during the run")
-        self._current, self._next = first, self._source.read()
+        self._current, self._next = first, self._read()

@@ -19,13 +19,17 @@ class Pipe:
 
     def read(self, size: int) -> bytes:
         """What there is, at most `size` bytes; nothing at the end and after `stop`."""
-        while not self._stopped:
-            try:
-                ready, _, _ = select.select([self._descriptor], [], [], 0.1)
-            except (OSError, ValueError):
-                return os.read(self._descriptor, size)  # Windows cannot wait for a pipe
-            if ready:
-                return os.read(self._descriptor, size)
+        try:
+            while not self._stopped:
+                try:
+                    ready, _, _ = select.select([self._descriptor], [], [], 0.1)
+                except (OSError, ValueError):
+                    return os.read(self._descriptor, size)  # Windows cannot wait for a pipe
+                if ready:
+                    return os.read(self._descriptor, size)
+        except KeyboardInterrupt:
+            # It would be lost in the library, which calls this: end here, whoever handles the signal knows of it.
+            self._stopped = True
         return b""
 
     def stop(self) -> None:
