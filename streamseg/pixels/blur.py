@@ -50,6 +50,9 @@ def blur_background(planes: Plane, alpha: Plane, strength: float, out: Plane) ->
     for channel, (plane, size_wh) in enumerate(zip(split(out), shapes, strict=True)):
         mean = cv2.divide(weighted[..., channel], total, dtype=cv2.CV_8U)
         scale = factor if channel == 0 else factor // 2
-        whole = cv2.resize(mean, (mean.shape[1] * scale, mean.shape[0] * scale), interpolation=cv2.INTER_LINEAR)
-        plane[:] = whole[: size_wh[1], : size_wh[0]]
+        scaled_wh = (mean.shape[1] * scale, mean.shape[0] * scale)
+        if scaled_wh == size_wh:
+            cv2.resize(mean, size_wh, plane, interpolation=cv2.INTER_LINEAR)
+        else:
+            plane[:] = cv2.resize(mean, scaled_wh, interpolation=cv2.INTER_LINEAR)[: size_wh[1], : size_wh[0]]
     return out

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 __all__ = ["STRIP_ROWS", "Tile", "enlarge", "tiles"]
 
 # Rows of a strip, at full scale: its operands and results then stay in the second-level cache.
-STRIP_ROWS = 64
+STRIP_ROWS = 128
 
 # Runs of busy cells that are nearer to each other than this are one: a call costs more than a few idle cells.
 _JOIN_CELLS = 8
@@ -39,9 +39,10 @@ def tiles(busy: NDArray[np.bool_], factor: int) -> Iterator[Tile]:
     for top in range(0, busy.shape[0], step):
         bottom = min(top + step, busy.shape[0])
         columns = busy[top:bottom].any(axis=0)
-        bounds = np.flatnonzero(np.diff(columns, prepend=False, append=False)).reshape(-1, 2)
+        changes = np.flatnonzero(columns[1:] != columns[:-1]) + 1
+        bounds = [0] * bool(columns[0]) + changes.tolist() + [len(columns)] * bool(columns[-1])
         runs: list[tuple[int, int]] = []
-        for left, right in bounds.tolist():
+        for left, right in zip(bounds[::2], bounds[1::2], strict=True):
             if runs and left - runs[-1][1] < _JOIN_CELLS:
                 runs[-1] = (runs[-1][0], right)
             else:
