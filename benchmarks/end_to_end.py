@@ -25,7 +25,10 @@ HERE = Path(__file__).parent
 
 
 def scaled(clip: Path, height: int, folder: Path) -> Path:
-    """The clip at another height, as H.264 of high quality."""
+    """The clip at another height, as H.264 of high quality; the clip itself where it has that height."""
+    with av.open(str(clip)) as source:
+        if source.streams.video[0].height == height:
+            return clip
     out = folder / f"{clip.stem}_{height}.mp4"
     with av.open(str(clip)) as source, av.open(str(out), "w") as sink:
         video = source.streams.video[0]

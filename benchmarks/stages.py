@@ -44,6 +44,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--height", type=int, default=720)
     parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--quality", default="medium", help="of the encoder; the default of `run` is high")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     cv2.setNumThreads(1)
@@ -80,7 +81,11 @@ def main() -> int:
             inside[:] = [0.0, 0.0]
             source = open_source(str(clip), threads=1)
             sink = open_sink(
-                str(Path(name) / f"out{turn}.mkv"), source.info, encoder="libx264:preset=ultrafast", threads=1
+                str(Path(name) / f"out{turn}.mkv"),
+                source.info,
+                encoder="libx264:preset=ultrafast",
+                quality=args.quality,
+                threads=1,
             )
             effect = Background(BlurredRoom(0.5), background_edges(settings))
             smoother, cut, backdrop = background_smoother(settings), SceneCut(), BlurredRoom(0.5)

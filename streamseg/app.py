@@ -194,7 +194,7 @@ def build(settings: Settings, say: Callable[[str], None], *, protected: Sequence
         )
         handed.callback(source.close)
         kind, value = parse_background(settings.background.spec)
-        backdrop = _backdrop(kind, value, settings, source.info, stack)
+        backdrop = _backdrop(kind, value, settings, source.info, stack, say)
         model = resolve(settings.model.name, offline=settings.model.offline, say=say)
         if model.remark:
             say(model.remark)
@@ -249,7 +249,9 @@ def background_smoother(settings: Settings) -> Smoother | None:
     return None if kind is None else kind(half_life_s)
 
 
-def _backdrop(kind: str, value: Any, settings: Settings, info: VideoInfo, stack: ExitStack) -> Backdrop | None:
+def _backdrop(
+    kind: str, value: Any, settings: Settings, info: VideoInfo, stack: ExitStack, say: Callable[[str], None]
+) -> Backdrop | None:
     if kind == "blur":
         return BlurredRoom(value)
     if kind == "color":
@@ -262,6 +264,8 @@ def _backdrop(kind: str, value: Any, settings: Settings, info: VideoInfo, stack:
                 picture = still.read()
             finally:
                 still.close()
+            for notice in still.notices:
+                say(f"{value}: {notice}")
             if picture is None:
                 raise ConfigError(f"background {value} holds no picture; choose another image")
             return Pictures(lambda at_s: picture, settings.background.fit)

@@ -38,7 +38,7 @@ def tiles(busy: NDArray[np.bool_], factor: int) -> Iterator[Tile]:
     step = max(1, STRIP_ROWS // factor)
     for top in range(0, busy.shape[0], step):
         bottom = min(top + step, busy.shape[0])
-        columns = busy[top:bottom].any(axis=0)
+        columns: NDArray[np.bool_] = np.asarray(busy[top:bottom].any(axis=0))
         changes = np.flatnonzero(columns[1:] != columns[:-1]) + 1
         bounds = [0] * bool(columns[0]) + changes.tolist() + [len(columns)] * bool(columns[-1])
         runs: list[tuple[int, int]] = []
