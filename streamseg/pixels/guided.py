@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Plane
-from streamseg.pixels.planes import shrink
+from streamseg.pixels.planes import halve, shrink
 from streamseg.pixels.tiles import enlarge, tiles
 
 __all__ = ["coefficient_factor", "edge_curve", "fit_grid", "guided_upsample", "plain_upsample"]
 
 _Floats = NDArray[np.floating[Any]]  # float32; numpy's stubs widen what arithmetic gives
 
+# From here on the last doubling is bilinear: the guide is averaged over as many pixels anyway, and it halves the cost.
+_HALVED_FROM_ROWS = 720
 # Probabilities beyond this are taken for certain, so that logits are finite.
 _SURE = 0.01
 # An opacity this near to 0 or 1 is it, in 8 bits.
@@ -50,6 +52,9 @@ def guided_upsample(
         (H, W) uint8 opacity.
     """
     height, width = luma.shape
+    if height >= _HALVED_FROM_ROWS:
+        half = guided_upsample(matte, halve(luma), radius=radius, epsilon=epsilon, curve=curve)
+        return cv2.resize(half, (width, height), out, interpolation=cv2.INTER_LINEAR)
     factor = coefficient_factor(height)
     guide = shrink(luma, factor).astype(np.float32)
     guide *= np.float32(1 / 255)
