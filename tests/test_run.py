@@ -294,6 +294,48 @@ def test_a_signal_finalises_the_file(number: signal.Signals, network: Path, tmp_
     assert not list(tmp_path.glob("*.partial*"))
 
 
+def interrupt(command: list[str], *, times: int, ready: float = 2.5, **streams: object) -> tuple[int, str]:
+    """Start the program, send so many SIGINTs, and say how it ended."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **streams)
+    try:
+        for _ in range(times):
+            time.sleep(ready)
+            process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    return process.returncode, said
+
+
+def test_an_interrupt_ends_a_run_whose_input_is_silent(network: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "streamseg", "run", "-", "-o", str(tmp_path / "o.mkv"), "--model", str(network)]
+    code, said = interrupt(command, times=1, stdin=reading)
+    os.close(reading)
+    os.close(writing)
+    assert (code, "Traceback" in said) == (130, False), said
+
+
+def test_two_interrupts_end_a_run_whose_output_nobody_reads(network: Path, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "long.mp4", frames=600, size_wh=(WIDTH, HEIGHT), options={"qp": "4"})
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "streamseg", "run", str(clip), "-o", "-", "--format", "matroska"]
+    command += ["--quality", "lossless", "--model", str(network)]
+    code, said = interrupt(command, times=2, stdout=writing)
+    os.close(reading)
+    os.close(writing)
+    assert code in (1, 130), said
+
+
+@pytest.mark.parametrize("size_wh", [(2, 200), (16, 1200), (400, 2)])
+@pytest.mark.parametrize("background", ["blur", "green", "transparent"])
+def test_narrow_pictures(size_wh: tuple[int, int], background: str, network: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "in.png"), np.random.default_rng(1).integers(0, 255, (*size_wh[::-1], 3), np.uint8))
+    out = tmp_path / "out.png"
+    assert run(tmp_path / "in.png", "-o", out, "--background", background, "--model", network, "--quiet") == 0
+    assert cv2.imread(str(out)).shape[:2] == size_wh[::-1]
+
+
 def assert_one_line(code: int, capsys: pytest.CaptureFixture[str], pattern: str) -> None:
     import re
 
@@ -341,6 +383,16 @@ def assert_one_line(code: int, capsys: pytest.CaptureFixture[str], pattern: str)
         (["in.mp4", "-o", "o.mkv", "--set", "source.max_pixels=100"], "320x180.*100"),
         (["in.mp4", "-o", "o.mkv", "--report", "no/such/r.json"], "no/such/r.json"),
         (["in.mp4", "-o", "o.mkv", "--results", "no/such/r.jsonl"], "no/such/r.jsonl"),
+        (["in.mp4", "-o", "o.mkv", "--report", "/dev/null"], "/dev/null is no regular file"),
+        (["in.mp4", "-o", "o.mkv", "--report", "red.onnx"], "red.onnx is an input of this run"),
+        (["in.mp4", "-o", "o.mkv", "--config", "fine.yaml", "--results", "fine.yaml"], "fine.yaml is an input"),
+        (["in.mp4", "-o", "o.mkv", "--results", "-"], "standard output is for the picture"),
+        (["in.mp4", "-o", "o.mkv", "-o", "same/o.mkv"], "two outputs write same/o.mkv"),
+        (["file://{here}/in.mp4", "-o", "in.mp4"], "in.mp4 is the source itself"),
+        (["rtsp://me:se/cret@host/1", "-o", "o.mkv"], r"rtsp://\*\*\*@host/1"),
+        (["in.mp4", "rtsp://me:secret@host/1"], r"rtsp://\*\*\*@host/1"),
+        (["x" * 300, "-o", "o.mkv"], "too long|no such"),
+        (["a\tb.mp4", "-o", "o.mkv"], "control character"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -350,7 +402,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     _make_bad_files(tmp_path, clip)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     model = [] if "--model" in args else ["--model", "red.onnx"]
-    code = run(*args, *model)
+    try:
+        code = run(*(arg.replace("{here}", str(tmp_path)) for arg in args), *model)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
     assert_one_line(code, capsys, pattern)
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert after == before, "something was written, changed or removed"
@@ -365,7 +420,9 @@ def _make_bad_files(folder: Path, clip: Path) -> None:
     (folder / "half.onnx").write_bytes((folder / "red.onnx").read_bytes()[:-150])
     networks.matte(folder / "four.onnx", channels=4)
     (folder / "tabs.yaml").write_text("edges:\n\tfeather: 1\n")
+    (folder / "fine.yaml").write_text("edges:\n  feather: 1\n")
     (folder / "nothing").mkdir()
+    (folder / "same").symlink_to(folder, target_is_directory=True)
     os.link(folder / "in.mp4", folder / "link.mp4")
     with av.open(str(folder / "sound.m4a"), "w", format="mp4") as container:
         voice = container.add_stream("aac", rate=48000, layout="stereo")
