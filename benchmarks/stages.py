@@ -4,7 +4,8 @@
 
 Decode (one thread), scale to the network's input, post-process, matte, smooth, guided upsample, blur, blend, encode
 with libx264 ultrafast (one thread). CPU time is that of all the process's threads, so nothing hides in a helper thread.
-Every stage runs over the whole clip; the first pass warms up.
+Every stage runs over the whole clip; the first pass warms up. `yardstick.py` says before
+and after how slow the machine is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
+import yardstick
 from end_to_end import scaled
 
 from streamseg.app import background_edges, background_smoother
@@ -73,9 +75,11 @@ def main() -> int:
 
     network.run = timed_run
     settings = Settings()
+    scales = []
     with tempfile.TemporaryDirectory() as name:
         clip = scaled(args.material / "media/portrait_wokada_couple.mp4", args.height, Path(name))
         for turn in range(2):
+            scales.append(yardstick.measure(clip, Path(name)))
             cpu.clear()
             wall.clear()
             inside[:] = [0.0, 0.0]
@@ -117,6 +121,7 @@ def main() -> int:
                 sink.finish()
             sink.close()
             source.close()
+        scales.append(yardstick.measure(clip, Path(name)))
     cpu["scale + post-process"] -= inside[0]
     wall["scale + post-process"] -= inside[1]
     print(f"{args.height}p, {count} frames; ms a frame")
@@ -125,6 +130,15 @@ def main() -> int:
         print(f"{stage:24}{1e3 * cpu[stage] / count:8.2f}{1e3 * wall[stage] / count:8.2f}")
     print(f"{'all but the network':24}{1e3 * sum(cpu.values()) / count:8.2f}{1e3 * sum(wall.values()) / count:8.2f}")
     print(f"{'(the network, 1 thread)':24}{1e3 * inside[0] / count:8.2f}{1e3 * inside[1] / count:8.2f}")
+    # Before and after the stages, in the same run: the machine's speed changes from minute to minute.
+    factors = [yardstick.factor(scale) for scale in scales[1:]]
+    slower = sum(factors) / len(factors)
+    if args.height == 720:
+        print("yardstick, ms here / ms on the reference machine:")
+        for name, reference in yardstick.REFERENCE_MS.items():
+            print(f"  {name:32}{' '.join(f'{scale[name]:6.2f}' for scale in scales[1:])} /{reference:6.2f}")
+        print(f"this machine is {slower:.2f} times slower (before {factors[0]:.2f}, after {factors[1]:.2f});")
+        print(f"all but the network comes to {1e3 * sum(cpu.values()) / count / slower:.1f} ms there")
     if args.json:
         table = {stage: {"cpu_ms": 1e3 * cpu[stage] / count, "wall_ms": 1e3 * wall[stage] / count} for stage in cpu}
         args.json.write_text(json.dumps({"height": args.height, "frames": count, "stages": table}, indent=2))
