@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -101,7 +100,6 @@ class Run:
     sinks: Mapping[str, Sink]
     settings: Settings
     resources: ExitStack
-    began_at: float
 
     def notices(self) -> list[str]:
         """Remarks of the source and the sinks so far, in one line each."""
@@ -200,13 +198,15 @@ def build(settings: Settings, say: Callable[[str], None], *, protected: Sequence
             say(model.remark)
         segmenter, keep = _segmenter(model, settings)
         metrics = Metrics()
+        edges = background_edges(settings)
+        if kind in ("none", "blur"):
+            # The old background stays, or stays in its colours: there is no fringe to take away.
+            edges = replace(edges, decontaminate=False)
         effect: Effect
         if kind == "none":
-            effect = _Untouched(replace(background_edges(settings), decontaminate=False))
+            effect = _Untouched(edges)
         else:
-            effect = Background(
-                backdrop, background_edges(settings), wrap=settings.background.light_wrap, timed=metrics.time
-            )
+            effect = Background(backdrop, edges, wrap=settings.background.light_wrap, timed=metrics.time)
         process = VirtualBackground(
             segmenter,
             effect,
@@ -219,7 +219,7 @@ def build(settings: Settings, say: Callable[[str], None], *, protected: Sequence
         sinks = _sinks(settings, outputs, source.info, alpha=kind == "transparent", stack=handed)
         pipeline = Pipeline(source, process, list(sinks.values()), metrics=metrics)
         handed.pop_all()
-        return Run(pipeline, source, segmenter, model, sinks, settings, stack.pop_all(), time.time())
+        return Run(pipeline, source, segmenter, model, sinks, settings, stack.pop_all())
 
 
 class _Untouched:

@@ -96,7 +96,8 @@ class Edges:
         epsilon: of the guided filter, in squared luma of [0, 1].
         threshold: opacity in the middle of the edge, in (0, 1); lower keeps more.
         feather: softness of the edge, in [0, 1].
-        decontaminate: take the old background's light out of the soft edge. Not over the same room out of focus.
+        decontaminate: take the old background's light out of the soft edge; over the same room out of focus it is no
+            fringe, and the work can be saved.
     """
 
     guided: bool = True
@@ -147,10 +148,11 @@ class Background:
             background = self._backdrop(frame, alpha, out)
         with self._timed("blend"):
             foreground = frame.planes
-            if self._edges.decontaminate and not isinstance(self._backdrop, BlurredRoom):
+            if self._edges.decontaminate:
                 foreground = decontaminate(foreground, alpha)
             if self._wrap > 0:
-                foreground = foreground.copy()
+                if foreground is frame.planes:
+                    foreground = foreground.copy()
                 light_wrap(foreground, background, alpha, self._wrap)
             over(foreground, background, alpha, out)
         return Output(frame.with_picture(out), segmentation, alpha)
