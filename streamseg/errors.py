@@ -4,12 +4,14 @@
     ├── ConfigError            (also ValueError) a setting or argument is wrong
     ├── SourceError
     │   ├── SourceOpenError    the source cannot be opened or is no picture
+    │   │   └── SourceAbsentError  nothing is there now; waiting may help
     │   └── SourceLostError    it was open and went away; trying again may help
     ├── ModelError
     │   ├── ModelLoadError     no such model, not a usable one, or its runtime is missing
     │   └── InferenceError     the network failed on a frame
     ├── SinkError
     │   ├── SinkOpenError      the output cannot be opened as asked
+    │   │   └── SinkAbsentError    nobody is there to take it now; waiting may help
     │   └── SinkWriteError     it was open and a write failed
     ├── PipelineStuckError     a thread did not stop in time; the message holds its stack
     └── PipelineAborted        the user wanted it to end at once
@@ -29,9 +31,11 @@ __all__ = [
     "ModelLoadError",
     "PipelineAborted",
     "PipelineStuckError",
+    "SinkAbsentError",
     "SinkError",
     "SinkOpenError",
     "SinkWriteError",
+    "SourceAbsentError",
     "SourceError",
     "SourceLostError",
     "SourceOpenError",
@@ -62,6 +66,10 @@ class SourceOpenError(SourceError):
     exit_code = 2
 
 
+class SourceAbsentError(SourceOpenError):
+    """Nothing is there now, or it is busy; waiting may help."""
+
+
 class SourceLostError(SourceError):
     """The source was open and went away; opening it again may help."""
 
@@ -88,6 +96,10 @@ class SinkOpenError(SinkError):
     """The output cannot be opened as asked."""
 
     exit_code = 2
+
+
+class SinkAbsentError(SinkOpenError):
+    """Nobody is there to take the picture now, or it is busy; waiting may help."""
 
 
 class SinkWriteError(SinkError):
