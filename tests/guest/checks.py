@@ -1,0 +1,38 @@
+"""Runs the checks of one script in the guest: every function named ``check_...`` of it, one line of JSON for each.
+
+A check fails by raising (assert); what it returns, a mapping of what JSON knows, is printed as seen. A script ends with
+
+    if __name__ == "__main__":
+        run_checks(globals())
+
+and may say in a constant `GUESTS` in which guests it is run, by the names that `tests/test_guest.py` knows.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["MARK", "run_checks"]
+
+MARK = "@check "
+
+
+def run_checks(names: Mapping[str, Any]) -> None:
+    """Call the checks in the order they are written; arguments of the script choose some of them by name."""
+    for name, check in list(names.items()):
+        if not name.startswith("check_") or not callable(check) or (sys.argv[1:] and name not in sys.argv[1:]):
+            continue
+        began, error, seen = time.monotonic(), None, None
+        try:
+            seen = check()
+        except Exception:
+            error = traceback.format_exc()
+        line = {"check": name, "error": error, "seen": seen, "took_s": round(time.monotonic() - began, 2)}
+        # In one write, so that the kernel's messages do not cut it in two.
+        sys.stdout.write("\n" + MARK + json.dumps(line) + "\n")
+        sys.stdout.flush()
