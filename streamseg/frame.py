@@ -189,11 +189,13 @@ class Output:
         frame: the finished picture.
         segmentation: `segment.Segmentation` or None; results read it.
         matte: (H, W) uint8, the opacity that was painted, at the frame's size; None where nothing was.
+        stands_in: it is shown for want of a true picture: the last one again, or the slate.
     """
 
     frame: Frame
     segmentation: Any = None
     matte: Plane | None = None
+    stands_in: bool = False
 
 
 class Source(Protocol):

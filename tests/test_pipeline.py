@@ -10,9 +10,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from streamseg.engine import Pipeline
+from streamseg.engine import Metrics, Pipeline
 from streamseg.errors import PipelineAborted, PipelineStuckError, SinkWriteError, SourceLostError
-from streamseg.frame import Colour, Frame, Origin, Output, Packet, VideoInfo
+from streamseg.frame import Colour, Frame, Origin, Output, Packet, Track, VideoInfo
 
 INFO = VideoInfo(4, 2, Fraction(30), False, Fraction(1, 30), Colour(), "stub", (4, 2))
 
@@ -232,3 +232,66 @@ def test_packets_reach_every_sink_with_their_frame_and_the_last_ones_at_the_end(
     assert pipeline.wait(10)
     for sink in sinks:
         assert sink.packets == ["before 0", "before 1", ("trailing", ["before 2"])]
+
+
+def test_the_sound_of_dropped_pictures_goes_on_with_the_next() -> None:
+    gate = threading.Event()
+    source = StubSource(20, live=True)
+    track = Track(1, "audio", "aac", None)
+    read = source.read
+
+    def with_sound() -> Frame | None:
+        got = read()
+        if got is not None:
+            source._packets.append(Packet(track, got.index))
+        return got
+
+    source.read = with_sound  # type: ignore[method-assign]
+    heard: list[int] = []
+
+    class Listener(StubSink):
+        def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
+            super().write(output)
+            heard.extend(packet.payload for packet in packets)
+
+    def slow(of: Frame) -> Output:
+        assert gate.wait(10)
+        return Output(of)
+
+    sink = Listener()
+    pipeline = Pipeline(source, slow, [sink])
+    pipeline.start()
+    while not source.closed:
+        pipeline.wait(0.01)
+    gate.set()
+    pipeline.wait(10)
+    assert len(sink.indices) < 5
+    assert heard == list(range(20)), "every packet once, in order"
+
+
+def test_a_stand_in_is_asked_for_while_the_source_is_silent() -> None:
+    source = StubSource(2, live=True, then="block")
+    enough = threading.Event()
+
+    class Slate:
+        asked = 0
+
+        def wait_s(self) -> float:
+            return 0.001
+
+        def output(self) -> Output:
+            self.asked += 1
+            if self.asked == 5:
+                enough.set()
+            return Output(frame(1000 + self.asked), stands_in=True)
+
+    slate, sink, metrics = Slate(), StubSink(), Metrics()
+    pipeline = Pipeline(source, Output, [sink], stand_in=slate, metrics=metrics)
+    pipeline.start()
+    assert enough.wait(10)
+    pipeline.stop()
+    assert pipeline.wait(10)
+    assert sum(index > 1000 for index in sink.indices) >= 1
+    true_ones = [index for index in sink.indices if index < 1000]
+    stages = metrics.snapshot()["stages"]
+    assert stages.get("latency-0", {"count": 0})["count"] == len(true_ones), "a stand-in has no latency"

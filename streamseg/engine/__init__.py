@@ -2,6 +2,20 @@
 
 from streamseg.engine.channel import Channel, ChannelClosed
 from streamseg.engine.metrics import Metrics, Summary
-from streamseg.engine.pipeline import Pipeline
+from streamseg.engine.pipeline import Pipeline, StandIn
+from streamseg.engine.reconnect import LIVE_TIME_BASE, Backoff, Reconnecting, Reopening
+from streamseg.engine.standin import FailClosed
 
-__all__ = ["Channel", "ChannelClosed", "Metrics", "Pipeline", "Summary"]
+__all__ = [
+    "LIVE_TIME_BASE",
+    "Backoff",
+    "Channel",
+    "ChannelClosed",
+    "FailClosed",
+    "Metrics",
+    "Pipeline",
+    "Reconnecting",
+    "Reopening",
+    "StandIn",
+    "Summary",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, Literal, TypeVar
 
 __all__ = ["Channel", "ChannelClosed"]
@@ -25,13 +25,22 @@ class Channel(Generic[T]):
     Args:
         capacity: items held at most, at least 1.
         when_full: ``"block"`` makes `put` wait; ``"drop_oldest"`` discards the oldest item and counts it.
+        merge: ``merge(discarded, next)`` gives the item that takes the place of `next`, for what must not be lost with
+            the discarded one.
     """
 
-    def __init__(self, capacity: int, when_full: Literal["block", "drop_oldest"] = "block") -> None:
+    def __init__(
+        self,
+        capacity: int,
+        when_full: Literal["block", "drop_oldest"] = "block",
+        *,
+        merge: Callable[[T, T], T] | None = None,
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, not {capacity}")
         self._capacity = capacity
         self._drops_oldest = when_full == "drop_oldest"
+        self._merge = merge
         self._items: deque[T] = deque()
         self._open = True
         self._dropped = 0
@@ -52,8 +61,12 @@ class Channel(Generic[T]):
         with self._changed:
             while self._open and len(self._items) >= self._capacity:
                 if self._drops_oldest:
-                    self._items.popleft()
+                    oldest = self._items.popleft()
                     self._dropped += 1
+                    if self._merge is not None and self._items:
+                        self._items[0] = self._merge(oldest, self._items[0])
+                    elif self._merge is not None:
+                        item = self._merge(oldest, item)
                 else:
                     self._changed.wait()
             if not self._open:

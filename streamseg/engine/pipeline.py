@@ -9,18 +9,21 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal, Protocol
 
-from streamseg.engine.channel import Channel
+from streamseg.engine.channel import Channel, ChannelClosed
 from streamseg.engine.metrics import Metrics
 from streamseg.errors import PipelineAborted, PipelineStuckError
 from streamseg.frame import Frame, Output, Packet, Sink, Source
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "StandIn"]
 
 # A file waits for us and loses nothing; a live source does not wait, and only its newest frame is of use.
 _FILE_CAPACITY = 8
 _LIVE_CAPACITY = 1
 _ABORT_TIMEOUT_S = 5.0
+# Sound of about half a minute may wait for the next picture of a live source; older sound is let go.
+_MOST_PACKETS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,18 @@ class _Finished:
     packets: Sequence[Packet]
 
 
+class StandIn(Protocol):
+    """What a live pipeline shows while nothing true comes. Used from the process thread."""
+
+    def wait_s(self) -> float:
+        """How long to wait for the next frame before `output` is asked for."""
+        ...
+
+    def output(self) -> Output:
+        """The picture to show now."""
+        ...
+
+
 class Pipeline:
     """Runs a source through `process` into the sinks, once.
 
@@ -46,10 +61,11 @@ class Pipeline:
         source: read in the thread ``capture``.
         process: called in the thread ``process``, one frame at a time, in order.
         sinks: written in threads ``write-0``, ``write-1`` and so on, each behind a channel of its own.
-        metrics: receives the times of the stages ``capture``, ``process``, ``write-N`` and ``latency``, and the counts
-            ``frames in`` and ``frames out N``.
+        metrics: receives the times of the stages ``capture``, ``process``, ``write-N`` and ``latency-N`` (from
+            `Frame.captured_at` to the end of `Sink.write`), and the counts ``frames in`` and ``frames out N``.
         join_timeout_s: how long after a stop or a failure nothing may happen, no frame written and no thread ended,
             until the run counts as stuck.
+        stand_in: of a live source: asked for a picture whenever none came in time.
     """
 
     def __init__(
@@ -60,17 +76,20 @@ class Pipeline:
         *,
         metrics: Metrics | None = None,
         join_timeout_s: float = 30.0,
+        stand_in: StandIn | None = None,
     ) -> None:
         self.metrics = metrics or Metrics()
         self._source = source
         self._process = process
         self._sinks = tuple(sinks)
         self._join_timeout_s = join_timeout_s
+        self._stand_in = stand_in
         live = source.info.live
         capacity = _LIVE_CAPACITY if live else _FILE_CAPACITY
-        self._captured: Channel[_Captured] = Channel(capacity, "drop_oldest" if live else "block")
+        when_full: Literal["block", "drop_oldest"] = "drop_oldest" if live else "block"
+        self._captured: Channel[_Captured] = Channel(capacity, when_full, merge=_keep_captured)
         self._finished: list[Channel[_Finished]] = [
-            Channel(capacity, "drop_oldest" if live else "block") for _ in self._sinks
+            Channel(capacity, when_full, merge=_keep_finished) for _ in self._sinks
         ]
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -150,18 +169,32 @@ class Pipeline:
             packets = source.take_packets()
             if frame is not None:
                 metrics.count("frames in")
+            # After the last frame only sound is left to hand on; an item without any would count as a drop.
+            if frame is None and not packets:
+                break
             if not self._captured.put(_Captured(frame, packets)) or frame is None:
                 break
 
     def _transform(self) -> None:
-        metrics = self.metrics
-        for item in self._captured:
+        metrics, stand_in = self.metrics, self._stand_in
+        while True:
+            try:
+                item = self._captured.get(None if stand_in is None else stand_in.wait_s())
+            except ChannelClosed:
+                return
+            except TimeoutError:
+                if stand_in is not None:
+                    self._hand_on(_Finished(stand_in.output(), ()))
+                continue
             output = None
             if item.frame is not None:
                 with metrics.time("process"):
                     output = self._process(item.frame)
-            for channel in self._finished:
-                channel.put(_Finished(output, item.packets))
+            self._hand_on(_Finished(output, item.packets))
+
+    def _hand_on(self, item: _Finished) -> None:
+        for channel in self._finished:
+            channel.put(item)
 
     def _write(self, number: int) -> None:
         sink, metrics = self._sinks[number], self.metrics
@@ -173,7 +206,8 @@ class Pipeline:
                 continue
             with metrics.time(stage):
                 sink.write(item.output, item.packets)
-            metrics.add("latency", time.monotonic() - item.output.frame.captured_at)
+            if not item.output.stands_in:
+                metrics.add(f"latency-{number}", time.monotonic() - item.output.frame.captured_at)
             metrics.count(f"frames out {number}")
         # After a failure the channel ends too, but what was written is not the whole: it gets no final name.
         if self._failure is None:
@@ -199,6 +233,22 @@ class Pipeline:
         for channel in self._finished:
             channel.abort()
         self._source.interrupt()
+
+
+def _keep_captured(dropped: _Captured, following: _Captured) -> _Captured:
+    # At the end of the source, the last picture is worth more than none.
+    frame = dropped.frame if following.frame is None else following.frame
+    return _Captured(frame, _joined(dropped.packets, following.packets))
+
+
+def _keep_finished(dropped: _Finished, following: _Finished) -> _Finished:
+    output = dropped.output if following.output is None else following.output
+    return _Finished(output, _joined(dropped.packets, following.packets))
+
+
+def _joined(earlier: Sequence[Packet], later: Sequence[Packet]) -> Sequence[Packet]:
+    """The sound of a picture that was dropped goes on with the next one."""
+    return [*earlier, *later][-_MOST_PACKETS:] if earlier else later
 
 
 def _stuck(threads: Sequence[threading.Thread]) -> PipelineStuckError:

@@ -1,0 +1,392 @@
+"""What makes a run outlive its parts: a source that is opened again, and a sink that is."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from streamseg.errors import SinkError, SinkWriteError, SourceError, redact
+from streamseg.frame import Frame, Output, Packet, Sink, Source, Track, VideoInfo
+
+__all__ = ["LIVE_TIME_BASE", "Backoff", "Reconnecting", "Reopening"]
+
+LIVE_TIME_BASE = Fraction(1, 90000)
+
+_log = logging.getLogger(__name__)
+# How often a source that is waited for is asked whether it is there again.
+_LOOK_EVERY_S = 0.1
+# More than this between the stream's clock and ours from one frame to the next is a jump of the stream's clock.
+_CLOCK_JUMP_S = 1.0
+_SMALLEST_STEP_S = 0.001
+
+
+class Backoff:
+    """How long to wait before the next try: twice as long each time, with jitter so that many do not come at once.
+
+    Args:
+        first_s, longest_s: the first wait and the longest.
+        jitter: each wait is between ``1 - jitter`` and 1 of that.
+        chance: gives numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        first_s: float = 1.0,
+        longest_s: float = 60.0,
+        *,
+        jitter: float = 0.3,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._jitter = jitter
+        self._chance = chance
+        self._next_s = first_s
+
+    def reset(self) -> None:
+        """Begin again with the first wait."""
+        self._next_s = self._first_s
+
+    def next_s(self) -> float:
+        """The next wait, in seconds."""
+        wait_s = self._next_s
+        self._next_s = min(wait_s * 2, self._longest_s)
+        return wait_s * (1 - self._jitter * self._chance())
+
+
+class Reconnecting:
+    """A live source that comes back; a `Source`.
+
+    Whatever is opened again, the frames keep the first geometry and their time goes on: while connected it follows the
+    stream's clock, and across a gap the monotonic one. The clean end of a live source counts as its loss.
+
+    Args:
+        open_source: opens it; raises `SourceError`.
+        info: what every frame must be like; its `time_base` must be `LIVE_TIME_BASE`.
+        first: the source, where it is open already.
+        fit: makes a frame of another size or colour like `info` says.
+        shift: ``shift(packet, track, seconds)``: the packet on another track, that much later.
+        ready: a cheap look at whether opening may succeed now; None where nobody can tell. When it turns from False to
+            True, a wait ends early.
+        wanted: whether anybody wants pictures; while not, the source is closed.
+        cancel: makes an `open_source` that is under way raise; any thread.
+        backoff: between tries.
+    """
+
+    def __init__(
+        self,
+        open_source: Callable[[], Source],
+        info: VideoInfo,
+        *,
+        first: Source | None = None,
+        fit: Callable[[Frame], Frame] = lambda frame: frame,
+        shift: Callable[[Packet, Track, float], Packet] | None = None,
+        ready: Callable[[], bool | None] = lambda: None,
+        wanted: Callable[[], bool] = lambda: True,
+        cancel: Callable[[], None] = lambda: None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._open = open_source
+        self._info = info
+        self._fit = fit
+        self._shift = shift
+        self._ready = ready
+        self._wanted = wanted
+        self._cancel = cancel
+        self._backoff = backoff or Backoff()
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()  # of `_current`, which `interrupt` reaches from other threads
+        self._current = first
+        self._state = "live" if first is not None else "connecting"
+        self._reason = ""
+        self._counts: Counter[str] = Counter()
+        self._past: Counter[str] = Counter()  # counted by sources that are closed
+        self._notices: list[str] = list(first.notices) if first is not None else []
+        self._lost_at: float | None = None if first is not None else time.monotonic()
+        self._last: Frame | None = None
+        self._offset_s: float | None = None  # from the stream's clock to ours; None before its first frame
+        self._stream_s = 0.0
+        self._index = 0
+        self._packets: list[Packet] = []
+        self._source_index = 0
+
+    @property
+    def info(self) -> VideoInfo:
+        """What every frame is like."""
+        return self._info
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """One-line remarks for the user, so far."""
+        return tuple(self._notices)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Irregularities so far, of all connections together."""
+        current = self._current
+        return dict(self._counts + self._past + Counter(current.counts if current is not None else {}))
+
+    @property
+    def state(self) -> str:
+        """``connecting`` (never seen yet), ``live``, ``reconnecting``, ``idle`` (nobody watches) or ``ended``."""
+        return "ended" if self._stopping.is_set() else self._state
+
+    @property
+    def reason(self) -> str:
+        """Why it is not live; empty when it is."""
+        return self._reason
+
+    def read(self) -> Frame | None:
+        """The next frame; waits as long as it takes. None after `interrupt`."""
+        while not self._stopping.is_set():
+            if not self._wanted():
+                self._rest()
+                continue
+            source = self._current or self._connect()
+            if source is None:
+                continue
+            try:
+                frame = source.read()
+            except SourceError as error:
+                self._lose(str(error))
+                continue
+            if frame is None:
+                self._lose("the stream ended")
+                continue
+            return self._place(frame, source)
+        return None
+
+    def take_packets(self) -> list[Packet]:
+        """The packets of the copied tracks since the last call, on the output's clock."""
+        packets, self._packets = self._packets, []
+        return packets
+
+    def interrupt(self) -> None:
+        """Make `read` end; from any thread."""
+        self._stopping.set()
+        self._cancel()
+        with self._lock:
+            if self._current is not None:
+                self._current.interrupt()
+
+    def close(self) -> None:
+        """Let go of the source."""
+        self.interrupt()
+        self._drop_source()
+
+    def _connect(self) -> Source | None:
+        try:
+            source = self._open()
+        except SourceError as error:
+            if self._stopping.is_set():
+                return None
+            reason = redact(str(error))
+            if reason != self._reason:
+                _log.warning("%s: %s; trying again", self._info.name, reason)
+                self._reason = reason
+            self._counts["failed tries to connect"] += 1
+            self._wait(self._backoff.next_s())
+            return None
+        with self._lock:
+            self._current = source
+            if self._stopping.is_set():
+                source.interrupt()
+        # A stream that opens but never gives a picture is no reason to try again at full speed.
+        self._offset_s = None
+        return source
+
+    def _wait(self, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        before = self._ready()
+        while (left_s := deadline - time.monotonic()) > 0 and not self._stopping.wait(min(left_s, _LOOK_EVERY_S)):
+            now = self._ready()
+            if now and before is False:
+                return
+            before = now
+
+    def _rest(self) -> None:
+        if self._state != "idle":
+            self._drop_source()
+            self._state, self._reason = "idle", ""
+            _log.info("%s: closed, nobody watches", self._info.name)
+        self._lost_at = None
+        self._stopping.wait(_LOOK_EVERY_S)
+
+    def _lose(self, reason: str) -> None:
+        if self._stopping.is_set():
+            return
+        self._drop_source()
+        self._reason = redact(reason)
+        self._lost_at = time.monotonic()
+        seen = self._offset_s is not None
+        self._state = "reconnecting" if self._last is not None else "connecting"
+        if seen:
+            self._counts["connections lost"] += 1
+            self._backoff.reset()
+            _log.warning("%s: lost: %s; connecting again", self._info.name, self._reason)
+        if not seen or self._ready():
+            # It answers, and yet it was lost: give it time. A server that is gone is waited for by `_connect`.
+            self._wait(self._backoff.next_s())
+
+    def _drop_source(self) -> None:
+        with self._lock:
+            source, self._current = self._current, None
+        if source is not None:
+            for notice in source.notices:
+                if notice not in self._notices:
+                    self._notices.append(notice)
+            self._past += Counter(source.counts)
+            source.close()
+
+    def _place(self, frame: Frame, source: Source) -> Frame:
+        """Put the frame on the output's clock, count it and make it like the first ones."""
+        stream_s, last = frame.seconds, self._last
+        if self._offset_s is None:
+            self._greet()
+        gap_s = 0.0 if last is None else frame.captured_at - last.captured_at
+        jump = self._offset_s is not None and abs((stream_s - self._stream_s) - gap_s) > _CLOCK_JUMP_S
+        if self._offset_s is None or jump:
+            self._counts["jumps of the stream's clock"] += jump
+            self._offset_s = (0.0 if last is None else last.seconds + gap_s) - stream_s
+        now_s = stream_s + self._offset_s
+        if last is not None:
+            now_s = max(now_s, last.seconds + _SMALLEST_STEP_S)
+        # What the source itself left out is left out of our count too: a gap in the index is a drop.
+        self._index += 1 if last is None or frame.index <= self._source_index else frame.index - self._source_index
+        self._stream_s, self._source_index = stream_s, frame.index
+        placed = self._fit(
+            replace(frame, pts=round(now_s / LIVE_TIME_BASE), time_base=LIVE_TIME_BASE, index=self._index - 1)
+        )
+        self._last = placed
+        self._take_packets(source)
+        return placed
+
+    def _greet(self) -> None:
+        self._backoff.reset()
+        if self._lost_at is not None:
+            away_s = time.monotonic() - self._lost_at
+            _log.info("%s: %s after %.1f s", self._info.name, "back" if self._last else "there", away_s)
+        if self._last is not None and self._state == "reconnecting":
+            self._counts["reconnects"] += 1
+        self._state, self._reason, self._lost_at = "live", "", None
+
+    def _take_packets(self, source: Source) -> None:
+        packets = source.take_packets()
+        if self._shift is None or self._offset_s is None:
+            return
+        # After a reconnect the tracks are other objects, and may be other kinds of sound.
+        ours = {(track.kind, track.codec): track for track in reversed(self._info.tracks)}
+        for packet in packets:
+            track = ours.get((packet.track.kind, packet.track.codec))
+            if track is None:
+                self._counts["packets of a new kind left out"] += 1
+            else:
+                self._packets.append(self._shift(packet, track, self._offset_s))
+
+
+class Reopening:
+    """A sink that comes back; a `Sink`. What cannot be written meanwhile is dropped and counted.
+
+    Args:
+        open_sink: opens it; raises `SinkError`.
+        name: for messages, without a password.
+        first: the sink, where it is open already.
+        backoff: between tries.
+    """
+
+    def __init__(
+        self, open_sink: Callable[[], Sink], *, name: str, first: Sink | None = None, backoff: Backoff | None = None
+    ) -> None:
+        self._open = open_sink
+        self._name = name
+        self._sink = first
+        self._backoff = backoff or Backoff()
+        self._due = 0.0 if first is not None else time.monotonic() + self._backoff.next_s()
+        self._counts: Counter[str] = Counter()
+        self._past: Counter[str] = Counter()
+        self._notices: list[str] = []
+        self._reason = ""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """One-line remarks for the user, so far."""
+        sink = self._sink
+        current = [notice for notice in sink.notices if notice not in self._notices] if sink is not None else []
+        return (*self._notices, *current)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Drops and reopenings so far, by name."""
+        current: Mapping[str, int] = getattr(self._sink, "counts", {})
+        return dict(self._counts + self._past + Counter(current))
+
+    @property
+    def state(self) -> str:
+        """``open`` or ``waiting``."""
+        return "open" if self._sink is not None else "waiting"
+
+    def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
+        """Write, or drop and count what cannot be written; opens the sink again when it is time."""
+        sink = self._sink or self._reopen()
+        if sink is None:
+            self._counts["pictures dropped while closed"] += 1
+            return
+        try:
+            sink.write(output, packets)
+        except SinkWriteError as error:
+            self._counts["pictures dropped while closed"] += 1
+            self._lose(sink, error)
+
+    def finish(self, packets: Sequence[Packet] = ()) -> None:
+        """Complete what is open."""
+        if self._sink is not None:
+            self._sink.finish(packets)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            self._retire(sink)
+
+    def _reopen(self) -> Sink | None:
+        if time.monotonic() < self._due:
+            return None
+        try:
+            self._sink = self._open()
+        except SinkError as error:
+            self._wait_after(error)
+            return None
+        self._backoff.reset()
+        self._counts["reopened"] += 1
+        self._reason = ""
+        _log.info("%s: open again", self._name)
+        return self._sink
+
+    def _lose(self, sink: Sink, error: SinkError) -> None:
+        self._sink = None
+        self._counts["lost"] += 1
+        try:
+            self._retire(sink)
+        except SinkError as second:  # what it had to say at the end is no news after the first error
+            _log.debug("%s: %s", self._name, second)
+        self._wait_after(error)
+
+    def _wait_after(self, error: SinkError) -> None:
+        reason = redact(str(error))
+        if reason != self._reason:
+            _log.warning("%s: %s; trying again", self._name, reason)
+            self._reason = reason
+        self._due = time.monotonic() + self._backoff.next_s()
+
+    def _retire(self, sink: Sink) -> None:
+        for notice in sink.notices:
+            if notice not in self._notices:
+                self._notices.append(notice)
+        self._past += Counter(getattr(sink, "counts", {}))
+        sink.close()

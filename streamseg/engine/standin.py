@@ -1,0 +1,130 @@
+"""Fail closed: while nothing true comes, the last composite for a moment, then the slate; never the raw room."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from streamseg.engine.metrics import Metrics
+from streamseg.errors import StreamsegError, redact
+from streamseg.frame import Frame, Output
+
+__all__ = ["FailClosed"]
+
+_log = logging.getLogger(__name__)
+_STALL_S = 0.5
+_STALL_INTERVALS = 3
+_STEP_S = 0.001
+
+
+class FailClosed:
+    """Wraps what the process thread does, so that a live output goes on whatever happens to its input.
+
+    It is both the pipeline's `process` and its `StandIn`. After a frame, the last composite is repeated at the source's
+    rate; when nothing has come for max(0.5 s, 3 median frame intervals), or when the wrapped process failed, the slate
+    is shown, at `slate_rate_fps`. Time goes on in all of them.
+
+    Args:
+        process: makes a composite; a `StreamsegError` from it shows the slate and is said once.
+        slate: ``slate(state)`` gives the safe picture as a frame, whose time is replaced here.
+        state: one line about why nothing comes, for the slate.
+        metrics: counts ``pictures repeated``, ``slates shown`` and ``frames that could not be processed``.
+        interval_s: between frames, before any was seen.
+        slate_rate_fps: of the slate; it has nothing to show, and yet readers must not be kept waiting.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        process: Callable[[Frame], Output],
+        slate: Callable[[str], Frame],
+        *,
+        state: Callable[[], str],
+        metrics: Metrics,
+        interval_s: float = 1 / 30,
+        slate_rate_fps: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._process = process
+        self._slate = slate
+        self._state = state
+        self._metrics = metrics
+        self._clock = clock
+        self._slate_interval_s = 1 / slate_rate_fps
+        self._intervals_s: deque[float] = deque([interval_s], maxlen=31)
+        self._arrived: float | None = None
+        self._composite: Output | None = None
+        self._shown: Frame | None = None
+        self._shown_at = clock() - 1 / slate_rate_fps
+        self._said = ""
+
+    @property
+    def stall_s(self) -> float:
+        """Without a frame for so long, the slate is shown."""
+        return max(_STALL_S, _STALL_INTERVALS * statistics.median(self._intervals_s))
+
+    def __call__(self, frame: Frame) -> Output:
+        """The composite, or the slate when it cannot be made."""
+        now = self._clock()
+        if self._arrived is not None and 0 < now - self._arrived < self.stall_s:
+            self._intervals_s.append(now - self._arrived)
+        self._arrived = now
+        if self._shown is not None and frame.seconds <= self._shown.seconds:
+            # A stand-in was shown with a later time than this late frame has.
+            frame = replace(frame, pts=self._shown.pts + round(_STEP_S / frame.time_base))
+        try:
+            output = self._process(frame)
+        except StreamsegError as error:
+            self._metrics.count("frames that could not be processed")
+            if redact(str(error)) != self._said:
+                self._said = redact(str(error))
+                _log.warning("%s; the slate is shown meanwhile", self._said)
+            self._composite = None
+            return self._show(self._safe("the picture cannot be processed", frame))
+        self._said = ""
+        self._composite = output
+        return self._show(output)
+
+    def wait_s(self) -> float:
+        """How long until a stand-in is due."""
+        interval_s = self._slate_interval_s
+        if self._composite is not None and self._arrived is not None:
+            # Half an interval late is not yet missing.
+            interval_s = 1.5 * statistics.median(self._intervals_s)
+            interval_s = min(interval_s, max(self._arrived + self.stall_s - self._shown_at, 0.0))
+        return max(self._shown_at + interval_s - self._clock(), 0.0)
+
+    def output(self) -> Output:
+        """The last composite again, or the slate."""
+        now = self._clock()
+        if self._composite is None or self._arrived is None or now - self._arrived >= self.stall_s:
+            self._composite = None
+            return self._show(self._safe(self._state(), None))
+        self._metrics.count("pictures repeated")
+        return self._show(Output(self._timed(self._composite.frame), matte=self._composite.matte, stands_in=True))
+
+    def _safe(self, state: str, frame: Frame | None) -> Output:
+        self._metrics.count("slates shown")
+        slate = self._slate(state)
+        if frame is not None:
+            slate = replace(slate, pts=frame.pts, index=frame.index, captured_at=frame.captured_at)
+            return Output(slate, stands_in=True)
+        return Output(self._timed(slate), stands_in=True)
+
+    def _timed(self, frame: Frame) -> Frame:
+        """The frame as one of this moment."""
+        now, last = self._clock(), self._shown
+        pts, index = 0, 0
+        if last is not None:
+            pts = last.pts + round(max(now - self._shown_at, _STEP_S) / frame.time_base)
+            index = last.index
+        return replace(frame, pts=pts, index=index, captured_at=now)
+
+    def _show(self, output: Output) -> Output:
+        self._shown = output.frame
+        self._shown_at = self._clock()
+        return output

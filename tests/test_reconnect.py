@@ -1,0 +1,302 @@
+"""A source and a sink that come back: time, geometry, counts, and how soon."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from streamseg.engine import LIVE_TIME_BASE, Backoff, Reconnecting, Reopening
+from streamseg.errors import SinkAbsentError, SinkWriteError, SourceAbsentError, SourceLostError, StreamsegError
+from streamseg.frame import Colour, Frame, Origin, Output, Packet, Track, VideoInfo
+
+INFO = VideoInfo(4, 2, Fraction(30), True, LIVE_TIME_BASE, Colour(), "cam", (4, 2))
+SOUND = Track(1, "audio", "aac", None)
+
+
+def frame(index: int, stream_s: float, arrived_s: float, width: int = 4) -> Frame:
+    return Frame(
+        np.zeros((3, width), np.uint8),
+        round(stream_s * 1000),
+        Fraction(1, 1000),
+        index,
+        arrived_s,
+        Colour(),
+        Origin("cam", (width, 2)),
+    )
+
+
+class Script:
+    """A source that gives what it was told to: frames, then an error, or None for a clean end."""
+
+    notices: Sequence[str] = ("said once",)
+
+    def __init__(self, *steps: Frame | Exception | None, packets: Sequence[Packet] = ()) -> None:
+        self.info = INFO
+        self.counts: Mapping[str, int] = {"broken packets skipped": 1}
+        self._steps = list(steps)
+        self._packets = list(packets)
+        self.closed = 0
+        self.interrupted = threading.Event()
+
+    def read(self) -> Frame | None:
+        if not self._steps:
+            assert self.interrupted.wait(10)
+            return None
+        step = self._steps.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def take_packets(self) -> list[Packet]:
+        packets, self._packets = self._packets, []
+        return packets
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def opener(*results: Script | StreamsegError) -> Callable[[], Script]:
+    left = list(results)
+
+    def open_source() -> Script:
+        result = left.pop(0)
+        if isinstance(result, StreamsegError):
+            raise result
+        return result
+
+    return open_source
+
+
+QUICK = {"first_s": 0.001, "longest_s": 0.002}
+
+
+def seconds(frames: Sequence[Frame | None]) -> list[float]:
+    return [round(frame.seconds, 4) for frame in frames if frame is not None]
+
+
+def test_backoff_doubles_to_a_limit_with_jitter() -> None:
+    backoff = Backoff(1, 60, jitter=0.5, chance=lambda: 0.0)
+    assert [backoff.next_s() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    backoff.reset()
+    assert backoff.next_s() == 1
+    assert Backoff(1, 60, jitter=0.5, chance=lambda: 0.999).next_s() == pytest.approx(0.5, abs=0.01)
+
+
+def test_time_goes_on_across_a_reconnect() -> None:
+    """The gap has the length it had for us; within a connection the stream's own clock counts."""
+    first = Script(frame(0, 100.0, 7.0), frame(1, 100.033, 7.04), SourceLostError("gone"))
+    second = Script(frame(0, 5.0, 9.04), frame(1, 5.033, 9.05), None)
+    third = Script(frame(0, 0.0, 10.05))
+    source = Reconnecting(opener(first, second, third), INFO, backoff=Backoff(**QUICK))
+    assert source.state == "connecting"
+    frames = [source.read() for _ in range(5)]
+    assert seconds(frames) == [0.0, 0.033, 2.033, 2.066, 3.066]
+    assert [frame.index for frame in frames if frame] == [0, 1, 2, 3, 4]
+    assert (first.closed, second.closed) == (1, 1)
+    assert source.counts == {
+        "connections lost": 2,
+        "reconnects": 2,
+        "broken packets skipped": 3,
+    }
+    assert source.notices == ("said once",)
+    source.close()
+    assert third.closed == 1
+    assert source.state == "ended"
+
+
+def test_a_jump_of_the_streams_clock_is_bridged() -> None:
+    script = Script(frame(0, 50.0, 1.0), frame(1, 3.0, 1.04), frame(2, 3.04, 1.08), frame(3, 9000.0, 1.12))
+    source = Reconnecting(opener(script), INFO)
+    assert seconds([source.read() for _ in range(4)]) == [0.0, 0.04, 0.08, 0.12]
+    assert source.counts["jumps of the stream's clock"] == 2
+    source.close()
+
+
+def test_time_never_stands_still() -> None:
+    script = Script(frame(0, 1.0, 1.0), frame(1, 1.0, 1.03), frame(2, 0.9, 1.06))
+    source = Reconnecting(opener(script), INFO)
+    assert seconds([source.read() for _ in range(3)]) == [0.0, 0.001, 0.002]
+    source.close()
+
+
+def test_frames_dropped_by_the_source_leave_a_gap_in_the_index() -> None:
+    source = Reconnecting(opener(Script(frame(0, 0, 0), frame(3, 0.1, 0.1), frame(4, 0.13, 0.13))), INFO)
+    assert [got.index for got in [source.read() for _ in range(3)] if got] == [0, 3, 4]
+    source.close()
+
+
+def test_another_size_is_fitted() -> None:
+    def fit(picture: Frame) -> Frame:
+        return picture.with_picture(picture.planes[:, :4].copy())
+
+    source = Reconnecting(
+        opener(Script(frame(0, 0, 0), None), Script(frame(0, 0, 1, width=8))), INFO, fit=fit, backoff=Backoff(**QUICK)
+    )
+    widths = [picture.width for picture in (source.read(), source.read()) if picture]
+    assert widths == [4, 4]
+    source.close()
+
+
+def test_an_absent_source_is_waited_for_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    absent = SourceAbsentError("cannot open rtsp://me:secret@cam/: connection refused")
+    with caplog.at_level(logging.INFO, "streamseg"):
+        source = Reconnecting(opener(absent, absent, absent, Script(frame(0, 0, 0))), INFO, backoff=Backoff(**QUICK))
+        assert source.read() is not None
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "cam: cannot open rtsp://***@cam/: connection refused; trying again"
+    assert len(lines) == 2
+    assert lines[1].startswith("cam: there after")
+    assert source.counts["failed tries to connect"] == 3
+    source.close()
+
+
+def test_a_wait_ends_early_when_the_server_answers_again() -> None:
+    looks = iter([False, False, True, True, True])
+    source = Reconnecting(
+        opener(SourceAbsentError("refused"), Script(frame(0, 0, 0))),
+        INFO,
+        ready=lambda: next(looks),
+        backoff=Backoff(60, 60, jitter=0),
+    )
+    begin = time.monotonic()
+    assert source.read() is not None
+    assert time.monotonic() - begin < 30
+    source.close()
+
+
+def test_interrupt_ends_a_wait_and_an_open() -> None:
+    for blocked_in in ("wait", "open", "read"):
+        cancelled = threading.Event()
+        script = Script()
+
+        def open_source() -> Script:
+            if blocked_in == "wait":  # noqa: B023
+                raise SourceAbsentError("refused")
+            if blocked_in == "open":  # noqa: B023
+                assert cancelled.wait(10)  # noqa: B023
+                raise SourceLostError("cancelled")
+            return script  # noqa: B023
+
+        source = Reconnecting(open_source, INFO, cancel=cancelled.set, backoff=Backoff(60, 60))
+        got: list[Frame | None] = []
+        thread = threading.Thread(target=lambda: got.append(source.read()))  # noqa: B023
+        thread.start()
+        source.interrupt()
+        thread.join(5)
+        assert got == [None], blocked_in
+        source.close()
+
+
+def test_it_is_closed_while_nobody_watches() -> None:
+    watched = threading.Event()
+    watched.set()
+    script, again = Script(frame(0, 0, 0), frame(1, 0.03, 0.03)), Script(frame(0, 0, 5))
+    source = Reconnecting(opener(script, again), INFO, wanted=watched.is_set)
+    assert source.read() is not None
+    watched.clear()
+    got: list[Frame | None] = []
+    thread = threading.Thread(target=lambda: got.append(source.read()))
+    thread.start()
+    deadline = time.monotonic() + 5
+    while source.state != "idle" and time.monotonic() < deadline:
+        pass
+    assert (source.state, script.closed) == ("idle", 1)
+    watched.set()
+    thread.join(5)
+    assert seconds(got) == [5.0]
+    assert source.state == "live"
+    assert "reconnects" not in source.counts, "nothing was lost"
+    source.close()
+
+
+def test_sound_moves_with_the_picture() -> None:
+    moved: list[tuple[str, float]] = []
+
+    def shift(packet: Packet, track: Track, by_s: float) -> Packet:
+        assert track is SOUND
+        moved.append((packet.payload, round(by_s, 3)))
+        return replace(packet, track=track)
+
+    theirs = Track(0, "audio", "aac", None)
+    other = Track(0, "audio", "opus", None)
+    first = Script(frame(0, 100.0, 0.0), None, packets=[Packet(theirs, "a")])
+    second = Script(frame(0, 7.0, 2.0), packets=[Packet(theirs, "b"), Packet(other, "c")])
+    source = Reconnecting(opener(first, second), replace(INFO, tracks=[SOUND]), shift=shift, backoff=Backoff(**QUICK))
+    source.read()
+    assert len(source.take_packets()) == 1
+    source.read()
+    assert len(source.take_packets()) == 1
+    assert moved == [("a", -100.0), ("b", -5.0)]
+    assert source.counts["packets of a new kind left out"] == 1
+    source.close()
+
+
+class Well:
+    """A sink that fails at given indices."""
+
+    notices: Sequence[str] = ("a remark",)
+
+    def __init__(self, *fail_at: int) -> None:
+        self.fail_at = fail_at
+        self.indices: list[int] = []
+        self.finished = self.closed = 0
+
+    def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
+        if output.frame.index in self.fail_at:
+            raise SinkWriteError("rtmp://me:secret@host/live: broken pipe")
+        self.indices.append(output.frame.index)
+
+    def finish(self, packets: Sequence[Packet] = ()) -> None:
+        self.finished += 1
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_sink_is_opened_again_and_its_drops_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = Well(2), Well()
+    results: list[Well | StreamsegError] = [SinkAbsentError("refused"), second]
+
+    def open_sink() -> Well:
+        result = results.pop(0)
+        if isinstance(result, StreamsegError):
+            raise result
+        return result
+
+    sink = Reopening(open_sink, name="rtmp://host/live", first=first, backoff=Backoff(0.0, 0.0))
+    with caplog.at_level(logging.INFO, "streamseg"):
+        for index in range(6):
+            sink.write(Output(frame(index, index, index)))
+            assert sink.state == ("waiting" if index in (2, 3) else "open")
+    sink.finish()
+    sink.close()
+    assert (first.indices, second.indices) == ([0, 1], [4, 5])
+    assert (first.closed, first.finished, second.closed, second.finished) == (1, 0, 1, 1)
+    assert sink.counts == {"pictures dropped while closed": 2, "lost": 1, "reopened": 1}
+    assert sink.notices == ("a remark",)
+    assert [record.getMessage() for record in caplog.records] == [
+        "rtmp://host/live: rtmp://***@host/live: broken pipe; trying again",
+        "rtmp://host/live: refused; trying again",
+        "rtmp://host/live: open again",
+    ]
+
+
+def test_a_sink_is_not_tried_before_it_is_due() -> None:
+    def open_sink() -> Well:
+        raise AssertionError("too early")
+
+    sink = Reopening(open_sink, name="x", backoff=Backoff(60, 60))
+    sink.write(Output(frame(0, 0, 0)))
+    assert sink.counts == {"pictures dropped while closed": 1}
+    sink.finish()
+    sink.close()
