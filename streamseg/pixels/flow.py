@@ -1,0 +1,146 @@
+"""Dense optical flow between small lumas, warping by it, and how far it can be trusted.
+
+A flow field is (h, w, 2) float32, x then y, in px of the small luma it was computed on: what stands at ``(x, y)``
+*here* stood at ``(x, y) + field[y, x]`` *there*. So a field from the present picture (here) to an earlier one (there)
+fetches what was known of the earlier picture: no holes, one lookup a pixel.
+
+The flow is OpenCV's dense inverse search (Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamseg.frame import Plane
+from streamseg.pixels.planes import halve
+
+__all__ = ["Field", "Flow", "Warp", "confidence", "fit_field", "flow_wh", "small_luma"]
+
+Field = NDArray[np.float32]
+Floats = NDArray[np.float32]
+
+# As many px as 320x180: half of that costs IoU on fast motion, twice of it costs time and gains nothing.
+_PIXELS = 320 * 180
+# Below this the pyramid of the search has no level left.
+_SHORTEST_PX = 32
+
+# The search ends at half the small luma's size (the preset's quarter loses a point of IoU on fast hands), with patches
+# of 8 px every 6 px (every 4 px costs twice as much for another half point).
+_FINEST_LEVEL, _PATCH_PX, _STRIDE_PX, _STEPS = 1, 8, 6, 12
+
+# Confidence is 1/e where the way there and back misses by the root of the one, or the luma differs by the other.
+_MISS_PX2 = 8.0
+_RESIDUAL_LEVELS = 25.0
+
+
+def flow_wh(frame_wh: tuple[int, int]) -> tuple[int, int]:
+    """The size (w, h) on which to compute the flow of pictures of `frame_wh`: their shape, the area of 320x180.
+
+    >>> flow_wh((1280, 720)), flow_wh((640, 480)), flow_wh((160, 90))
+    ((320, 180), (277, 208), (160, 90))
+    """
+    width, height = frame_wh
+    scale = min(1.0, (_PIXELS / (width * height)) ** 0.5)
+    return max(_SHORTEST_PX, round(width * scale)), max(_SHORTEST_PX, round(height * scale))
+
+
+def small_luma(luma: Plane, size_wh: tuple[int, int], out: Plane | None = None) -> Plane:
+    """The luma (H, W) uint8 at `size_wh`, averaged, so that noise does not pass for motion.
+
+    A luma of that size already is returned as it is.
+    """
+    if luma.shape == size_wh[::-1]:
+        return luma
+    # Halving is many times faster than an area resize by an uneven factor; less than two to one is left for the last.
+    while luma.shape[1] >= 2 * size_wh[0] and luma.shape[0] >= 2 * size_wh[1]:
+        luma = halve(luma)
+    return cv2.resize(luma, size_wh, out, interpolation=cv2.INTER_LINEAR)
+
+
+class Flow:
+    """Computes fields between lumas; one object may serve any size, but only one caller at a time."""
+
+    def __init__(self) -> None:
+        self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._search.setFinestScale(_FINEST_LEVEL)
+        self._search.setPatchSize(_PATCH_PX)
+        self._search.setPatchStride(_STRIDE_PX)
+        self._search.setGradientDescentIterations(_STEPS)
+
+    def __call__(self, here: Plane, there: Plane) -> Field:
+        """The field from one luma to another, see the module.
+
+        Args:
+            here: (h, w) uint8, at least 32 px either way.
+            there: the same shape.
+
+        Returns:
+            (h, w, 2) float32, a new array.
+
+        Raises:
+            ValueError: the shapes differ or are too small.
+        """
+        if here.shape != there.shape or min(here.shape) < _SHORTEST_PX:
+            raise ValueError(f"two lumas of one size of at least {_SHORTEST_PX} px, not {here.shape} and {there.shape}")
+        # A buffer handed in would be read as a first guess.
+        return self._search.calc(here, there, None)
+
+
+class Warp:
+    """Fetches planes along fields of one size; its buffers are reused."""
+
+    def __init__(self, size_wh: tuple[int, int]) -> None:
+        width, height = size_wh
+        self._grid = np.empty((height, width, 2), np.float32)
+        self._grid[..., 0] = np.arange(width, dtype=np.float32)
+        self._grid[..., 1] = np.arange(height, dtype=np.float32)[:, np.newaxis]
+        self._places = np.empty_like(self._grid)
+
+    def __call__(self, plane: NDArray[Any], field: Field) -> NDArray[Any]:
+        """`plane`, known there, as it lies here.
+
+        Args:
+            plane: (h, w) or (h, w, up to 4), uint8 or float32, of the field's size; beyond its border it goes on as at
+                the border.
+            field: (h, w, 2) float32 in px of that size, see `fit_field`.
+
+        Returns:
+            The same shape and type, interpolated bilinearly; a new array.
+        """
+        cv2.add(self._grid, field, self._places)
+        return cv2.remap(plane, self._places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def fit_field(field: Field, size_wh: tuple[int, int]) -> Field:
+    """A field for planes of another size over the same picture: resampled, and in px of that size."""
+    height, width = field.shape[:2]
+    if (width, height) == size_wh:
+        return field
+    finer = size_wh[0] >= width or size_wh[1] >= height
+    fitted = cv2.resize(field, size_wh, interpolation=cv2.INTER_LINEAR if finer else cv2.INTER_AREA)
+    fitted *= np.array((size_wh[0] / width, size_wh[1] / height), np.float32)
+    return fitted
+
+
+def confidence(here: Plane, there: Plane, forward: Field, backward: Field, warp: Warp) -> Floats:
+    """How far `forward` can be trusted, (h, w) float32: 1 certain, 0 not at all.
+
+    Two things speak against it: that the way there and back ends elsewhere, and that the luma found there differs.
+
+    Args:
+        here: (h, w) uint8, h and w about those of `flow_wh`: the limits are in px of it.
+        there: the same shape.
+        forward: from here to there.
+        backward: from there to here.
+        warp: of that size.
+    """
+    miss = cv2.add(warp(backward, forward), forward)
+    across, down = miss[..., 0], miss[..., 1]
+    doubt = cv2.addWeighted(cv2.multiply(across, across), 1 / _MISS_PX2, cv2.multiply(down, down), 1 / _MISS_PX2, 0)
+    residual = cv2.blur(cv2.absdiff(here, warp(there, forward)), (3, 3)).astype(np.float32)
+    doubt += cv2.multiply(residual, residual, scale=_RESIDUAL_LEVELS**-2)
+    return cv2.exp(-doubt)
