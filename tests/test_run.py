@@ -465,7 +465,7 @@ def test_odd_backgrounds_work(shape, background: str, clip: Path, network: Path,
 def test_a_network_that_fails_on_the_way_is_one_line_and_leaves_no_result(
     clip: Path, network: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    from streamseg import app
+    from streamseg.app import network as app
     from streamseg.errors import InferenceError
 
     load = app.load_segmenter

@@ -1,0 +1,7 @@
+"""Joins the rooms: from settings to a pipeline ready to start, and from a finished one to its report."""
+
+from streamseg.app.background import VirtualBackground, background_edges, background_smoother
+from streamseg.app.build import build
+from streamseg.app.run import Run, versions
+
+__all__ = ["Run", "VirtualBackground", "background_edges", "background_smoother", "build", "versions"]

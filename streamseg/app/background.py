@@ -1,0 +1,181 @@
+"""The task `background`: segment, steady, composite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from streamseg.config import Settings, parse_background
+from streamseg.effects import Backdrop, Background, BlurredRoom, Edges, Effect, Pictures, PlainColour
+from streamseg.engine import Metrics
+from streamseg.errors import ConfigError
+from streamseg.frame import Colour, Frame, Output, VideoInfo
+from streamseg.segment.load import Segmenter
+from streamseg.segment.result import Matte
+from streamseg.sources import open_source
+from streamseg.sources.looped import LoopedVideo
+from streamseg.temporal import HalfLife, SceneCut, Smoother, Uncertainty
+
+# A pause this long says nothing about the next picture.
+_FORGET_AFTER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """Everything about a virtual background that may change while it runs.
+
+    Attributes:
+        effect: paints.
+        keep: class ids that count as the subject; None where the network tells no classes apart.
+        largest: only the largest subject.
+        smoother: steadies the matte; None leaves it as it is.
+        scene_cut: tells when to forget the past.
+        resources: what the effect holds open.
+    """
+
+    effect: Effect
+    keep: frozenset[int] | None
+    largest: bool
+    smoother: Smoother | None
+    scene_cut: SceneCut | None
+    resources: ExitStack = field(default_factory=ExitStack)
+
+
+class VirtualBackground:
+    """What the process thread does with a frame: segment, steady, composite.
+
+    Args:
+        segmenter: finds the subject.
+        look: how it is shown.
+        metrics: receives the time of every stage.
+    """
+
+    def __init__(self, segmenter: Segmenter, look: Look, metrics: Metrics) -> None:
+        self._segmenter = segmenter
+        self._look = self._shown = look
+        self._metrics = metrics
+        self._seconds: float | None = None
+
+    def change(self, look: Look) -> None:
+        """Use another look from the next frame on; any thread."""
+        self._look = look
+
+    def close(self) -> None:
+        """Let go of what the looks hold open; when no frame will come."""
+        self._look.resources.close()
+        self._shown.resources.close()
+
+    def __call__(self, frame: Frame) -> Output:
+        """Composite one frame; frames come in order."""
+        look = self._look  # read once: a frame is made with one look
+        if look is not self._shown:
+            self._shown.resources.close()
+            self._shown = look
+        seconds = frame.seconds
+        dt_s = 0.0 if self._seconds is None else seconds - self._seconds
+        self._seconds = seconds
+        with self._metrics.time("segment"):
+            segmentation = self._segmenter(frame)
+        with self._metrics.time("matte"):
+            matte = segmentation.matte(look.keep, largest=look.largest)
+        if look.smoother is not None:
+            with self._metrics.time("smooth"):
+                cut = look.scene_cut is not None and look.scene_cut(frame.y, dt_s)
+                if cut or not 0 < dt_s < _FORGET_AFTER_S:
+                    look.smoother.reset()
+                    dt_s = 0.0
+                matte = look.smoother(matte, frame.y, dt_s)
+        output = look.effect(frame, Matte(matte, (frame.width, frame.height)), dt_s)
+        return replace(output, segmentation=segmentation)
+
+
+def look_of(
+    settings: Settings, info: VideoInfo, keep: frozenset[int] | None, metrics: Metrics, say: Callable[[str], None]
+) -> Look:
+    """The look that the settings choose, for frames like those of `info`.
+
+    Raises:
+        StreamsegError: a background cannot be had; what was opened is closed again.
+    """
+    kind, value = parse_background(settings.background.spec)
+    edges = background_edges(settings)
+    if kind in ("none", "blur"):
+        # The old background stays, or stays in its colours: there is no fringe to take away.
+        edges = replace(edges, decontaminate=False)
+    with ExitStack() as stack:
+        backdrop = _backdrop(kind, value, settings, info, stack, say)
+        effect: Effect
+        if kind == "none":
+            effect = _Untouched(edges)
+        else:
+            effect = Background(backdrop, edges, wrap=settings.background.light_wrap, timed=metrics.time)
+        return Look(
+            effect,
+            keep,
+            settings.keep.largest,
+            background_smoother(settings),
+            SceneCut() if settings.temporal.scene_cut else None,
+            stack.pop_all(),
+        )
+
+
+class _Untouched:
+    """`--background none`: the picture as it is; only the matte is made."""
+
+    def __init__(self, edges: Edges) -> None:
+        self._background = Background(None, edges)
+
+    def __call__(self, frame: Frame, segmentation: Any, dt_s: float) -> Output:
+        output = self._background(frame, segmentation, dt_s)
+        return replace(output, frame=frame)
+
+
+def background_edges(settings: Settings) -> Edges:
+    """How the settings bring the matte to the picture's scale."""
+    edges = settings.edges
+    return Edges(
+        edges.mode == "guided", edges.radius, edges.epsilon, edges.threshold, edges.feather, edges.decontaminate
+    )
+
+
+def background_smoother(settings: Settings) -> Smoother | None:
+    """The smoother that the settings choose; None for none."""
+    half_life_s = settings.temporal.half_life_s
+    kinds: dict[str, Callable[[float], Smoother]] = {"uncertainty": Uncertainty, "half-life": HalfLife}
+    kind = kinds.get(settings.temporal.smoother)
+    return None if kind is None else kind(half_life_s)
+
+
+def _backdrop(
+    kind: str, value: Any, settings: Settings, info: VideoInfo, stack: ExitStack, say: Callable[[str], None]
+) -> Backdrop | None:
+    if kind == "blur":
+        return BlurredRoom(value)
+    if kind == "color":
+        return PlainColour(value)
+    if kind in ("image", "video"):
+        colour, limit = _computed(info.colour, info.height), settings.source.max_pixels
+        if kind == "image":
+            still = open_source(value, max_pixels=limit, colour=colour)
+            try:
+                picture = still.read()
+            finally:
+                still.close()
+            for notice in still.notices:
+                say(f"{value}: {notice}")
+            if picture is None:
+                raise ConfigError(f"background {value} holds no picture; choose another image")
+            return Pictures(lambda at_s: picture, settings.background.fit)
+        looped = LoopedVideo(lambda: open_source(value, max_pixels=limit, colour=colour))
+        stack.callback(looped.close)
+        return Pictures(looped, settings.background.fit)
+    return None
+
+
+def _computed(colour: Colour, height: int) -> Colour:
+    """The same colour with the matrix spelt out that an unspecified one stands for at this height."""
+    if colour.matrix in (0, 2, 3):
+        return replace(colour, matrix=6 if height <= 576 else 1)
+    return colour

@@ -1,0 +1,56 @@
+"""The network of a run: from its settings to a segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from streamseg.config import Settings
+from streamseg.errors import ConfigError
+from streamseg.segment.load import Segmenter, load_segmenter
+from streamseg.segment.store import ResolvedModel
+
+
+def segmenter_of(resolved: ResolvedModel, settings: Settings) -> tuple[Segmenter, frozenset[int] | None]:
+    """The segmenter, and the class ids to keep; None where the network tells no classes apart."""
+    path, model = resolved.path, settings.model
+    keep = None
+    if resolved.family == "yolo-seg":
+        keep = _class_ids(settings.keep.classes, resolved.facts.names, path)
+    size_wh = None
+    if model.size != "auto":
+        width, height = model.size.split("x")
+        size_wh = (int(width), int(height))
+    segmenter = load_segmenter(
+        path,
+        provider=model.provider,
+        threads=model.threads or None,
+        size_wh=size_wh,
+        confidence=model.confidence,
+        iou=model.iou,
+        max_instances=model.max_instances,
+        # The results list everything that was seen; else what is not kept need not even be decoded.
+        classes=None if settings.output.results else keep,
+    )
+    if keep is None and settings.keep.classes != ["person"]:
+        raise ConfigError(
+            f"{path.name} finds people and tells no classes apart; "
+            f"leave out --keep {','.join(settings.keep.classes)} or choose a YOLO model with --model"
+        )
+    return segmenter, keep
+
+
+def _class_ids(wanted: Sequence[str], names: Mapping[int, str], path: Path) -> frozenset[int]:
+    by_name = {name: index for index, name in names.items()}
+    ids = set()
+    for name in wanted:
+        if name not in by_name:
+            near = get_close_matches(name, by_name, 3, 0.5)
+            known = near or list(by_name)[:10]
+            hint = "near matches" if near else "some of its classes"
+            raise ConfigError(f"{path.name} has no class {name!r}; {hint}: {', '.join(known)}")
+        ids.add(by_name[name])
+    if not ids:
+        raise ConfigError("keep.classes is empty; name at least one class, such as person")
+    return frozenset(ids)
