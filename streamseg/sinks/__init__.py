@@ -1,4 +1,4 @@
-"""Where finished pictures go: video files, pictures, the matte, lines of results, and nowhere."""
+"""Where finished pictures go: video files, recordings, pictures, the matte, lines of results, and nowhere."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from streamseg.sinks.images import SUFFIXES, ImageSink, is_picture_name
 from streamseg.sinks.lines import LinesSink
 from streamseg.sinks.matte import MatteSink
 from streamseg.sinks.null import NullSink
+from streamseg.sinks.recording import RecordingSink
 from streamseg.sinks.video import VideoSink
 
-__all__ = ["ImageSink", "LinesSink", "MatteSink", "NullSink", "VideoSink", "open_sink", "same_file"]
+__all__ = ["ImageSink", "LinesSink", "MatteSink", "NullSink", "RecordingSink", "VideoSink", "open_sink", "same_file"]
 
 
 def open_sink(

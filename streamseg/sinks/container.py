@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.video.frame import PictureType
 
 from streamseg.errors import SinkOpenError, SinkWriteError, redact
 from streamseg.frame import Colour, Packet, VideoInfo
 from streamseg.libav import reason
 from streamseg.sinks.encoders import Encoding
-from streamseg.sinks.partial import Partial
+from streamseg.sinks.partial import Named, Partial
 from streamseg.sinks.tracks import CopiedTracks, stream_metadata
 
 __all__ = ["VideoFile"]
@@ -42,7 +44,7 @@ _FINEST = Fraction(1, 1_000_000)
 
 
 class VideoFile:
-    """Writes encoded pictures and copied packets under a temporary name.
+    """Writes encoded pictures and copied packets, under a temporary name where no other is given.
 
     Args:
         url: a path, or "-" for standard output.
@@ -51,6 +53,8 @@ class VideoFile:
         colour: the pictures' colour as it is written.
         size_wh: of the pictures.
         threads: of the encoder; 0 lets it choose.
+        name: of the file while it is written; None takes a temporary one.
+        origin_s: the time, on the clock of pictures and packets, that is 0 in the file.
 
     Raises:
         SinkOpenError: the file or the encoder cannot be opened.
@@ -68,11 +72,15 @@ class VideoFile:
         threads: int = 0,
         copy: bool = True,
         overwrite: bool = True,
+        name: Named | None = None,
+        origin_s: Fraction = Fraction(0),
     ) -> None:
         self._url = "standard output" if url == "-" else url
-        self._partial = None if url == "-" else Partial(Path(url), overwrite=overwrite)
+        self._partial = name or (None if url == "-" else Partial(Path(url), overwrite=overwrite))
+        self._origin_s = origin_s
         self.notices = list(self._partial.notices) if self._partial else []
         self._last_pts: int | None = None
+        self._keyframe_pts: int | None = None
         self._written = 0
         self._finished = False
         self._container: Any = None
@@ -109,11 +117,12 @@ class VideoFile:
             os.environ.setdefault("SVT_LOG", "1")  # it writes to standard error by itself, and listens to nothing else
         self._time_base = _clock(info.time_base, encoding.codec)
         rate = _rate(info)
-        self._even = info.rate is not None
+        self._even = info.rate is not None and not info.live
+        self._live = info.live and encoding.predicts
         self._duration = max(1, round(1 / (rate * self._time_base)))
         self._stream: Any = self._container.add_stream(encoding.codec, rate=rate)
         self._prepare(encoding, info, colour, size_wh, threads)
-        self._copies = CopiedTracks(self._container, info.tracks if copy else ())
+        self._copies = CopiedTracks(self._container, info.tracks if copy else (), origin_s=self._origin_s)
         if copy:
             self._container.metadata.update(metadata)
             if info.chapters:
@@ -122,6 +131,8 @@ class VideoFile:
         unknown = sorted(set(self._stream.codec_context.options) & set(encoding.options))
         if unknown:
             raise ValueError(f"it has no option {unknown[0]!r}")
+        # Two pictures within one tick of the container would have one time.
+        self._step = max(1, math.ceil(Fraction(self._stream.time_base) / self._time_base))
 
     def _prepare(
         self, encoding: Encoding, info: VideoInfo, colour: Colour, size_wh: tuple[int, int], threads: int
@@ -163,13 +174,18 @@ class VideoFile:
         """
         with self._errors():
             self._copies.mux(packets)
-            place = pts if time_base == self._time_base else round(pts * time_base / self._time_base)
+            exact = time_base == self._time_base and not self._origin_s
+            place = pts if exact else round((pts * time_base - self._origin_s) / self._time_base)
+            since = 0
             if self._last_pts is not None:
-                place = max(place, self._last_pts + 1)
+                place = max(place, self._last_pts + self._step)
+                since = place - self._last_pts
                 if not self._even:
-                    self._duration = place - self._last_pts
+                    self._duration = since
             self._last_pts = place
             picture.pts, picture.time_base = place, self._time_base
+            if self._live and self._is_keyframe(place, since):
+                picture.pict_type = PictureType.I
             self._mux(self._stream.encode(picture))
             self._written += 1
 
@@ -190,6 +206,13 @@ class VideoFile:
             self._finished = True
             if self._partial is not None:
                 self._partial.keep()
+
+    def _is_keyframe(self, place: int, since: int) -> bool:
+        """Whether the next picture would come too late for one: where the rate varies, a count says nothing of time."""
+        if self._keyframe_pts is None or (place + since - self._keyframe_pts) * self._time_base > _KEYFRAME_S:
+            self._keyframe_pts = place
+            return True
+        return False
 
     def _mux(self, packets: Sequence[Any]) -> None:
         for packet in packets:

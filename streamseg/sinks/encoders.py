@@ -93,6 +93,16 @@ _SCALES = {
     "hevc_videotoolbox": _Scale("qscale", 40, 55, 70),
     "mjpeg": _Scale("qmin qmax", 8, 4, 2),
 }
+# Nothing waits in the encoder for a later picture, and a keyframe that is asked for can be cut at. Of libx264's
+# presets, superfast takes 16 ms for a 720p frame at 3.6 Mbit/s where veryfast takes 25 at 3.0, ultrafast 8 at 8.7.
+_LIVE = {
+    "libx264": {"preset": "superfast", "tune": "zerolatency", "forced-idr": "1"},
+    "libx265": {"preset": "ultrafast", "tune": "zerolatency", "forced-idr": "1"},
+    "h264_nvenc": {"tune": "ll", "zerolatency": "1", "forced-idr": "1"},
+    "hevc_nvenc": {"tune": "ll", "zerolatency": "1", "forced-idr": "1"},
+    "libvpx-vp9": {"cpu-used": "8", "lag-in-frames": "0"},
+    "libvpx": {"cpu-used": "8", "lag-in-frames": "0"},
+}
 _WORDS = ("low", "medium", "high", "lossless")
 
 
@@ -125,7 +135,14 @@ def choose_container(name: str, url: str) -> str:
 
 
 def choose_encoding(
-    container: str, url: str, *, encoder: str | None, quality: str | int | None, alpha: bool, preset: str | None = None
+    container: str,
+    url: str,
+    *,
+    encoder: str | None,
+    quality: str | int | None,
+    alpha: bool,
+    preset: str | None = None,
+    live: bool = False,
 ) -> Encoding:
     """The encoder and its options.
 
@@ -137,6 +154,7 @@ def choose_encoding(
         quality: ``low``, ``medium``, ``high`` (the default), ``lossless`` or the encoder's own number.
         alpha: the pictures have opacity.
         preset: the encoder's own word for speed.
+        live: every picture at once, and cheaply.
 
     Raises:
         SinkOpenError: there is no such encoder or quality, or no opacity in this container.
@@ -156,6 +174,8 @@ def choose_encoding(
     if codec.name == "prores_ks":
         options["profile"] = "4444" if alpha else "hq"
     scale = _SCALES.get(codec.name)
+    if live:
+        options |= _LIVE.get(codec.name, {})
     if preset:
         options[scale.preset if scale else "preset"] = preset
     for pair in filter(None, given.split(",")):

@@ -1,19 +1,21 @@
-"""A file that has its own name only when it is whole."""
+"""What a file is called while it is written."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from streamseg.errors import SinkOpenError
 
-__all__ = ["Partial"]
+__all__ = ["Named", "Partial"]
 
 
 class Partial:
-    """A temporary name beside the final one, such as ``out.partial.mp4``; the extension stays usable.
+    """For a file that has its own name only when it is whole: another one beside it, such as ``out.partial.mp4``.
 
-    What an earlier run left is never overwritten: another name is taken then and `notices` say so.
+    The extension stays usable. What an earlier run left is never overwritten: another name is taken then and `notices`
+    say so.
 
     Attributes:
         path: to write to; it exists, empty.
@@ -54,6 +56,38 @@ class Partial:
     def keep(self) -> None:
         """Give it the final name, in place of what had it."""
         os.replace(self.path, self.final)
+
+    def discard(self) -> None:
+        """Remove it."""
+        self.path.unlink(missing_ok=True)
+
+
+class Named:
+    """A file that has its name from its first byte, as a recording that must be found after a kill; none is replaced.
+
+    Attributes:
+        path: to write to; it exists, empty. Where the name was taken, a number stands behind it: ``out-2.mkv``.
+
+    Raises:
+        SinkOpenError: the folder is missing or cannot be written.
+    """
+
+    notices: Sequence[str] = ()
+
+    def __init__(self, wanted: Path) -> None:
+        for number in range(1, 1000):
+            self.path = wanted if number == 1 else wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+            try:
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise SinkOpenError(f"cannot write {wanted}: {(error.strerror or str(error)).lower()}") from error
+            return
+        raise SinkOpenError(f"cannot write {wanted}: 1000 files of that name lie there; remove them")
+
+    def keep(self) -> None:
+        """It has its name."""
 
     def discard(self) -> None:
         """Remove it."""

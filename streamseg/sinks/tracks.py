@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -13,7 +13,7 @@ import av
 from streamseg.frame import Packet, Track
 from streamseg.libav import reason
 
-__all__ = ["CopiedTracks", "stream_metadata"]
+__all__ = ["CopiedTracks", "KeptTracks", "stream_metadata"]
 
 # What muxers write by themselves, or what is only true of the file it came from.
 _OWN_KEYS = frozenset({"duration", "encoder", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
@@ -45,13 +45,15 @@ class CopiedTracks:
     Args:
         container: whose header is not yet written.
         tracks: of the source, which must still be open.
+        origin_s: the time on the packets' clock that is 0 in the container.
 
     Attributes:
         notices: a line for each track that is left out.
     """
 
-    def __init__(self, container: Any, tracks: Sequence[Track]) -> None:
+    def __init__(self, container: Any, tracks: Sequence[Track], *, origin_s: Fraction = Fraction(0)) -> None:
         self._container = container
+        self._origin_s = origin_s
         self._streams: dict[int, Any] = {}
         self._last_dts: dict[int, int] = {}
         self._framed: set[int] = set()  # tracks whose packets carry headers that have to go
@@ -104,6 +106,10 @@ class CopiedTracks:
             return None if value is None else (2 * value * numerator + denominator) // (2 * denominator)
 
         pts, dts, duration = ticks(packet.pts), ticks(packet.dts), ticks(packet.duration)
+        if self._origin_s:
+            zero = round(self._origin_s / target)
+            pts = None if pts is None else pts - zero
+            dts = None if dts is None else dts - zero
         last = self._last_dts.get(stream.index)
         if dts is None:
             dts = pts if pts is not None else (0 if last is None else last + (duration or 1))
@@ -114,6 +120,69 @@ class CopiedTracks:
         packet.pts, packet.dts, packet.time_base = pts, dts, target
         if duration is not None:
             packet.duration = duration
+
+
+class KeptTracks:
+    """Copies of a source's tracks, good for as long as they are kept open: the source may be closed and opened again.
+
+    Args:
+        tracks: of the source, which must still be open.
+
+    Attributes:
+        notices: a line for each track that is left out.
+    """
+
+    def __init__(self, tracks: Iterable[Track] = ()) -> None:
+        self._kept: dict[int, Track] = {}
+        self._forms: dict[int, tuple[Any, ...]] = {}
+        self._seen: dict[int, Track] = {}
+        self._shelves: list[Any] = []
+        self.notices: list[str] = []
+        self.update(tracks)
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """The copies, with the indices of the originals."""
+        return tuple(self._kept.values())
+
+    def update(self, tracks: Iterable[Track]) -> bool:
+        """Take over tracks that are new, or coded in another way than before; whether there were any."""
+        changed = False
+        for track in tracks:
+            if self._seen.get(track.index) is track or track.kind == "attachment":
+                continue
+            self._seen[track.index] = track
+            form = _form(track)
+            if self._forms.get(track.index) == form:
+                continue
+            self._forms[track.index] = form
+            shelf = av.open(io.BytesIO(), "w", format="nut")  # holds about everything
+            try:
+                template = shelf.add_stream_from_template(track.template, opaque=True)
+            except (av.FFmpegError, ValueError, NotImplementedError) as error:
+                shelf.close()
+                self.notices.append(f"{track.kind} track {track.index} ({track.codec}) is left out: {reason(error)}")
+                changed |= self._kept.pop(track.index, None) is not None
+                continue
+            template.metadata.update(stream_metadata(dict(track.template.metadata)))
+            template.disposition = track.template.disposition
+            self._shelves.append(shelf)
+            self._kept[track.index] = Track(track.index, track.kind, track.codec, template)
+            changed = True
+        return changed
+
+    def close(self) -> None:
+        """Let go of the copies."""
+        for shelf in self._shelves:
+            shelf.close()
+
+
+def _form(track: Track) -> tuple[Any, ...]:
+    """What has to stay the same for packets to go into one stream."""
+    if track.kind != "audio":
+        return (track.codec,)
+    context = track.template.codec_context
+    return (track.codec, context.sample_rate, context.layout.nb_channels, bytes(context.extradata or b""))
 
 
 def _copy(payload: Any, *, bare: bool) -> Any:

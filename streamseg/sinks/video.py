@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,6 +15,7 @@ from streamseg.libav import Chain, fill_plane, i420_picture, matrix_name, tag
 from streamseg.sinks.container import VideoFile
 from streamseg.sinks.encoders import choose_container, choose_encoding
 from streamseg.sinks.opacity import hide_transparent
+from streamseg.sinks.partial import Named
 
 __all__ = ["VideoSink"]
 
@@ -32,6 +34,7 @@ class VideoSink:
         alpha: write the frames' opacity.
         threads: of the encoder; 0 lets it choose.
         overwrite: replace a file that has the name.
+        name, origin_s: as `VideoFile` takes them.
 
     Raises:
         SinkOpenError: it cannot be opened as asked.
@@ -49,9 +52,13 @@ class VideoSink:
         preset: str | None = None,
         threads: int = 0,
         overwrite: bool = True,
+        name: Named | None = None,
+        origin_s: Fraction = Fraction(0),
     ) -> None:
         container = choose_container(container_format or Path(url).suffix[1:], url)
-        encoding = choose_encoding(container, url, encoder=encoder, quality=quality, alpha=alpha, preset=preset)
+        encoding = choose_encoding(
+            container, url, encoder=encoder, quality=quality, alpha=alpha, preset=preset, live=info.live
+        )
         self._alpha = alpha
         self._size_wh = (info.width, info.height)
         self._found = info.colour
@@ -69,6 +76,8 @@ class VideoSink:
             size_wh=self._size_wh,
             threads=threads,
             overwrite=overwrite,
+            name=name,
+            origin_s=origin_s,
         )
 
     @property
