@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from streamseg.errors import ConfigError
+from streamseg.units import parse_duration_s, parse_size_bytes
 
-__all__ = ["Settings", "keys", "load_settings", "parse_background", "presets"]
+__all__ = ["Settings", "keys", "load_runs", "load_settings", "parse_background", "parse_listener", "presets"]
 
 
 def _comma_list(value: object) -> object:
@@ -24,6 +26,12 @@ def _comma_list(value: object) -> object:
 Words = Annotated[list[str], BeforeValidator(_comma_list)]
 
 
+def _size_words(value: str) -> str:
+    if value != "auto" and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", value):
+        raise ValueError("must be auto or WxH, such as 640x384")
+    return value
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
@@ -31,11 +39,50 @@ class _Section(BaseModel):
 class SourceSettings(_Section):
     """Where the picture comes from."""
 
-    url: str = Field("", description="video file, image, folder or glob of images, or - for standard input")
+    url: str = Field(
+        "",
+        description="video file, image, folder or glob, - for standard input, a camera (0, /dev/video2, camera:NAME), "
+        "rtsp://, rtmp://, http(s)://, screen: or test:",
+    )
     max_pixels: int = Field(
         16384 * 8640, ge=16, description="largest picture accepted, width times height; larger ones are refused"
     )
     threads: int = Field(2, ge=0, le=64, description="decoder threads; 0 takes one for every core")
+    size: str = Field(
+        "auto",
+        description="size WxH asked of a camera or screen; also that of the output while a source has never been there",
+    )
+    fps: float = Field(
+        0.0, ge=0, le=1000, description="frames per second asked of a camera or screen; 0 lets it choose"
+    )
+    format: str = Field("auto", description="what a camera sends, such as mjpeg, yuyv422, nv12 or h264")
+    transport: Literal["tcp", "udp"] = Field("tcp", description="how RTSP pictures travel")
+    audio: bool = Field(True, description="carry the sound of a live source into recordings and published streams")
+    connect_timeout_s: float = Field(5.0, gt=0, le=120, description="time for a live source to open, seconds")
+    read_timeout_s: float = Field(
+        2.5, gt=0, le=120, description="a live source that gives no picture for so long is lost, seconds"
+    )
+    wait: Literal["auto", "yes", "no"] = Field(
+        "auto", description="wait for a source that is not there at the start; auto waits for streams, not for cameras"
+    )
+    longest_backoff_s: float = Field(
+        60.0, ge=1, le=3600, description="longest wait between two tries to reach a lost source or output, seconds"
+    )
+    mirror: bool = Field(False, description="turn left and right around, as in a mirror")
+    rotate: Literal[0, 90, 180, 270] = Field(0, description="turn the picture clockwise, degrees")
+    sub: str = Field(
+        "", description="a smaller stream of the same camera: the network looks at it, the large one is drawn on"
+    )
+
+    @field_validator("size")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        return _size_words(value)
+
+    @field_validator("rotate", mode="before")
+    @classmethod
+    def _rotate(cls, value: object) -> object:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class ModelSettings(_Section):
@@ -57,9 +104,7 @@ class ModelSettings(_Section):
     @field_validator("size")
     @classmethod
     def _size(cls, value: str) -> str:
-        if value != "auto" and not re.fullmatch(r"\d+x\d+", value):
-            raise ValueError("must be auto or WxH, such as 640x384")
-        return value
+        return _size_words(value)
 
 
 class KeepSettings(_Section):
@@ -116,7 +161,11 @@ class TemporalSettings(_Section):
 class OutputSettings(_Section):
     """Where the result goes."""
 
-    sinks: Words = Field([], description="video file, image or image pattern, null: or - for standard output")
+    sinks: Words = Field(
+        [],
+        description="video file, image or image pattern, null:, - for standard output, virtualcam:[DEVICE], "
+        "rtsp://, rtmp://, or http://127.0.0.1:PORT/ for a preview",
+    )
     format: str = Field("", description="container of standard output, such as matroska or mpegts")
     encoder: str = Field("", description="video encoder; empty chooses one for the container")
     quality: str = Field("", description="low, medium, high, lossless or the encoder's own number; empty is high")
@@ -124,11 +173,66 @@ class OutputSettings(_Section):
     matte: str = Field("", description="the matte as a lossless grey video or PNG sequence")
     results: str = Field("", description="JSON lines, one per frame: boxes, classes, scores, masks")
     report: str = Field("", description="one JSON document about the run")
+    segment: str = Field("", description="cut a live recording into files of this length, such as 10m")
+    keep_for: str = Field("", description="remove files of the recording when they are this old, such as 7d")
+    max_disk: str = Field("", description="most that the files of the recording take together, such as 50GB")
+    audio_delay_ms: int = Field(
+        0, ge=-10_000, le=10_000, description="play the carried sound of a live source this much later, milliseconds"
+    )
+    token: str = Field("", description="a preview or metrics address beyond this machine answers only who knows it")
 
     @field_validator("quality", mode="before")
     @classmethod
     def _quality(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("segment", "keep_for")
+    @classmethod
+    def _duration(cls, value: str) -> str:
+        if value:
+            parse_duration_s(value)
+        return value
+
+    @field_validator("max_disk")
+    @classmethod
+    def _bytes(cls, value: str) -> str:
+        if value:
+            parse_size_bytes(value)
+        return value
+
+
+class LiveSettings(_Section):
+    """What a live run shows and tells while it goes on."""
+
+    slate: str = Field(
+        "card",
+        description="shown while there is no picture: card (plain, with a line of text), background (the chosen "
+        "background alone) or image:PATH",
+    )
+    on_demand: bool = Field(
+        False, description="open the camera only while somebody reads the virtual camera (v4l2loopback 0.13 or later)"
+    )
+    on_demand_delay_s: float = Field(
+        5.0, ge=0, le=3600, description="close the camera when nobody has read for so long, seconds"
+    )
+    metrics: str = Field(
+        "", description="PORT or HOST:PORT that answers /metrics (Prometheus) and /healthz; empty for none"
+    )
+
+    @field_validator("slate")
+    @classmethod
+    def _slate(cls, value: str) -> str:
+        if value not in ("card", "background") and not re.fullmatch(r"image:.+", value):
+            raise ValueError(f"takes card, background or image:PATH, not {value!r}")
+        return value
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _metrics(cls, value: object) -> object:
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if text and isinstance(text, str):
+            parse_listener(text)
+        return text
 
 
 class Settings(_Section):
@@ -142,6 +246,7 @@ class Settings(_Section):
     edges: EdgeSettings = EdgeSettings()
     temporal: TemporalSettings = TemporalSettings()
     output: OutputSettings = OutputSettings()
+    live: LiveSettings = LiveSettings()
 
 
 _COLOURS = {"green": "#00b140", "blue": "#0047bb", "black": "#000000", "white": "#ffffff", "grey": "#808080"}
@@ -183,41 +288,94 @@ def parse_background(spec: str) -> tuple[str, Any]:
     )
 
 
+def parse_listener(text: str) -> tuple[str, int]:
+    """Host and port of ``9100``, ``0.0.0.0:9100`` or ``[::1]:9100``; without a host, this machine alone.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"takes PORT or HOST:PORT with a port from 1 to 65535, not {text!r}")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
 def load_settings(
     config: str | None = None,
     assignments: Sequence[str] = (),
     arguments: Mapping[str, Any] | None = None,
 ) -> Settings:
+    """The settings of a single run, see `load_runs`.
+
+    Raises:
+        ConfigError: as `load_runs`, or the file names several streams.
+    """
+    runs = load_runs(config, assignments, arguments)
+    if list(runs) != [""]:
+        raise ConfigError(f"{config} names several streams; run it with `streamseg run --config {config}`")
+    return runs[""]
+
+
+def load_runs(
+    config: str | None = None,
+    assignments: Sequence[str] = (),
+    arguments: Mapping[str, Any] | None = None,
+) -> dict[str, Settings]:
     """Put the settings together: defaults, then the YAML file, then `key=value` assignments, then arguments.
+
+    ``${NAME}`` in a text of the file stands for the environment variable, so that a password need not stand there.
 
     Args:
         config: path of a YAML file, or the name of a preset.
         assignments: ``key=value`` with dotted keys; values are read as YAML.
         arguments: dotted keys and values of the command line's own options.
 
+    Returns:
+        The settings by stream: one for each entry of the file's ``streams:``, made of the file's other settings and
+        its own on top; without ``streams:``, one under the empty name.
+
     Raises:
         ConfigError: a file cannot be read, or a key or value is wrong; the message names it.
     """
     tree: dict[str, Any] = {}
     origin = "the command line"
+    streams: dict[str, dict[str, Any]] = {"": {}}
     if config:
         path = _find_config(config)
         origin = str(path)
-        tree = _read_yaml(path)
+        tree = _with_environment(_read_yaml(path), origin)
+        if "streams" in tree:
+            streams = _streams(tree.pop("streams"), origin)
         _check_keys(tree, origin)
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--set takes key=value, not {assignment!r}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        if keys().get(key.strip(), ("",))[0] == "text":
-            value = text  # 0x0, no and 12:30 are words here, whatever YAML makes of them
-        _put(tree, key.strip(), "" if value is None else value, f"--set {assignment}")
-    for key, value in (arguments or {}).items():
-        _put(tree, key, value, "the command line")
+    runs = {}
+    for name, own in streams.items():
+        where = f"{origin}, stream {name}" if name else origin
+        _check_keys(own, where)
+        merged = _merged(tree, own)
+        for assignment in assignments:
+            _assign(merged, assignment)
+        for key, value in (arguments or {}).items():
+            _put(merged, key, value, "the command line")
+        if name and "source.url" in (arguments or {}):
+            raise ConfigError(f"{origin} names the streams; leave out the source on the command line")
+        runs[name] = _validated(merged, where)
+    return runs
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals:
+        raise ConfigError(f"--set takes key=value, not {assignment!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    if keys().get(key.strip(), ("",))[0] == "text":
+        value = text  # 0x0, no and 12:30 are words here, whatever YAML makes of them
+    _put(tree, key.strip(), "" if value is None else value, f"--set {assignment}")
+
+
+def _validated(tree: dict[str, Any], origin: str) -> Settings:
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
@@ -229,6 +387,42 @@ def load_settings(
             if isinstance(text, str) and not text.isprintable():
                 raise ConfigError(f"{key} holds a control character: {text!r}; rename the file")
     return settings
+
+
+def _streams(found: object, origin: str) -> dict[str, dict[str, Any]]:
+    if not isinstance(found, dict) or not found:
+        raise ConfigError(f"{origin}: streams must be a mapping of names to settings, as in `front: {{source: ...}}`")
+    for name, own in found.items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", str(name)):
+            raise ConfigError(f"{origin}: stream {name!r} needs a name of letters, digits, dots, dashes or underscores")
+        if not isinstance(own, dict):
+            raise ConfigError(f"{origin}: stream {name} must be a mapping of settings, not {own!r}")
+    return {str(name): own for name, own in found.items()}
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {key: dict(value) if isinstance(value, dict) else value for key, value in base.items()}
+    for key, value in own.items():
+        branch = merged.get(key)
+        merged[key] = {**branch, **value} if isinstance(branch, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _with_environment(value: Any, origin: str) -> Any:
+    """The tree with ``${NAME}`` replaced in its texts."""
+    if isinstance(value, dict):
+        return {key: _with_environment(inner, origin) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_environment(inner, origin) for inner in value]
+    if not isinstance(value, str):
+        return value
+
+    def look_up(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise ConfigError(f"{origin} uses ${{{found[1]}}}, and there is no such environment variable; set it")
+        return os.environ[found[1]]
+
+    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", look_up, value)
 
 
 def keys() -> dict[str, tuple[str, Any, str]]:

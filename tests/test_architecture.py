@@ -26,7 +26,8 @@ ALLOWED = {
     "engine": {"errors", "frame"},
     "web": {"errors", "frame", "libav", "pixels"},
     "evaluate": {"errors", "frame", "pixels", "segment", "temporal", "effects"},
-    "config": {"errors"},
+    "config": {"errors", "units"},
+    "units": set(),
     "configdoc": {"config"},
 }
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from streamseg import configdoc
-from streamseg.config import Settings, keys, load_settings, parse_background, presets
+from streamseg.config import Settings, keys, load_runs, load_settings, parse_background, parse_listener, presets
 from streamseg.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -120,3 +120,82 @@ def test_bad_backgrounds(spec: str) -> None:
 
 def test_full_yaml_is_plain_yaml() -> None:
     assert isinstance(yaml.safe_load(configdoc.full_yaml()), dict)
+
+
+def test_streams_share_the_file_and_override_it(tmp_path: Path) -> None:
+    path = tmp_path / "cams.yaml"
+    path.write_text(
+        "model: {name: yolov8n-seg, size: 384x224}\n"
+        "source: {transport: udp}\n"
+        "streams:\n"
+        "  front: {source: {url: 'rtsp://a/1'}, output: {sinks: [a.mkv]}}\n"
+        "  yard.2: {source: {url: 'rtsp://b/1', transport: tcp}, model: {confidence: 0.5}}\n"
+    )
+    runs = load_runs(str(path), ["model.iou=0.5"])
+    assert list(runs) == ["front", "yard.2"]
+    assert runs["front"].source.transport == "udp"
+    assert runs["yard.2"].source.transport == "tcp"
+    assert [run.model.size for run in runs.values()] == ["384x224"] * 2
+    assert [run.model.confidence for run in runs.values()] == [0.25, 0.5]
+    assert [run.model.iou for run in runs.values()] == [0.5] * 2
+    with pytest.raises(ConfigError, match="names several streams"):
+        load_settings(str(path))
+    with pytest.raises(ConfigError, match="leave out the source"):
+        load_runs(str(path), [], {"source.url": "x.mp4"})
+
+
+@pytest.mark.parametrize(
+    ("streams", "message"),
+    [
+        ("[a, b]", "must be a mapping of names"),
+        ("{}", "must be a mapping of names"),
+        ("{'a b': {}}", "needs a name of letters"),
+        ("{a: 3}", "stream a must be a mapping"),
+        ("{a: {sorce: {url: x}}}", "unknown key 'sorce'"),
+        ("{a: {source: {urk: x}}}", "did you mean 'source.url'"),
+        ("{a: {source: {rotate: 45}}}", "stream a"),
+    ],
+)
+def test_wrong_streams_are_told(streams: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "cams.yaml"
+    path.write_text(f"streams: {streams}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_runs(str(path))
+
+
+def test_the_environment_fills_in_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cam.yaml"
+    path.write_text("source: {url: 'rtsp://me:${CAM_PASSWORD}@cam/1'}\noutput: {sinks: ['${CAM_OUT}/a.mkv', b.mkv]}\n")
+    monkeypatch.setenv("CAM_PASSWORD", "p@ss")
+    monkeypatch.setenv("CAM_OUT", "/out")
+    settings = load_settings(str(path))
+    assert settings.source.url == "rtsp://me:p@ss@cam/1"
+    assert settings.output.sinks == ["/out/a.mkv", "b.mkv"]
+    monkeypatch.delenv("CAM_PASSWORD")
+    with pytest.raises(ConfigError, match=r"uses \$\{CAM_PASSWORD\}, and there is no such environment variable"):
+        load_settings(str(path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("source.size", "0x480", "must be auto or WxH"),
+        ("source.transport", "sctp", "tcp"),
+        ("source.rotate", "45", "source.rotate"),
+        ("output.segment", "10 parsecs", "is no duration"),
+        ("output.max_disk", "plenty", "is no size"),
+        ("live.slate", "photo.jpg", "takes card, background or image:PATH"),
+        ("live.slate", "image:", "takes card, background or image:PATH"),
+        ("live.metrics", "99999", "port from 1 to 65535"),
+        ("live.metrics", "localhost", "PORT or HOST:PORT"),
+    ],
+)
+def test_wrong_live_settings_are_told(key: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_settings(None, [f"{key}={value}"])
+
+
+def test_listeners() -> None:
+    assert parse_listener("9100") == ("127.0.0.1", 9100)
+    assert parse_listener("0.0.0.0:80") == ("0.0.0.0", 80)
+    assert parse_listener("[::1]:9100") == ("::1", 9100)
