@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from streamseg.frame import Plane
-from streamseg.pixels.flow import Flow, Warp, confidence, fit_field, flow_wh, small_luma
+from streamseg.pixels.flow import Flow, Warp, confidence, fit_field, flow_wh, residual, small_luma
 
 
 def scene(seed: int = 1, height: int = 180, width: int = 320) -> NDArray[np.float64]:
@@ -78,8 +78,9 @@ def test_confidence_is_high_where_the_flow_is_right_and_low_where_something_appe
     here = moved(there, 4, 1)
     here[60:120, 200:260] = scene(9)[60:120, 200:260]  # was nowhere before
     before, now = as_luma(there), as_luma(here)
-    flow = Flow()
-    trust = confidence(now, before, flow(now, before), flow(before, now), Warp((320, 180)))
+    flow, warp = Flow(), Warp((320, 180))
+    forward = flow(now, before)
+    trust = confidence(forward, flow(before, now), residual(now, warp(before, forward)), warp)
     assert trust.dtype == np.float32
     assert trust.min() >= 0
     assert trust.max() <= 1
@@ -88,11 +89,11 @@ def test_confidence_is_high_where_the_flow_is_right_and_low_where_something_appe
 
 
 def test_confidence_follows_its_definition() -> None:
-    """exp(-(|f + b|^2 / 8 + (residual / 25)^2)), the residual averaged over 3x3: constants make it plain arithmetic."""
+    """exp(-(|f + b|^2 / 8 + (residual / 25)^2)); constants make it plain arithmetic."""
     ones = np.ones((40, 40), np.float32)
     forward, backward = np.dstack([3 * ones, -1 * ones]), np.dstack([-1 * ones, 2 * ones])
-    here, there = np.full((40, 40), 100, np.uint8), np.full((40, 40), 110, np.uint8)
-    trust = confidence(here, there, forward, backward, Warp((40, 40)))
+    unlike = residual(np.full((40, 40), 100, np.uint8), np.full((40, 40), 110, np.uint8))
+    trust = confidence(forward, backward, unlike, Warp((40, 40)))
     np.testing.assert_allclose(trust, np.exp(-((2**2 + 1**2) / 8 + (10 / 25) ** 2)), rtol=1e-4)
 
 

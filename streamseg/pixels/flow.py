@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from streamseg.frame import Plane
 from streamseg.pixels.planes import halve
 
-__all__ = ["Field", "Flow", "Warp", "confidence", "fit_field", "flow_wh", "small_luma"]
+__all__ = ["Field", "Flow", "Warp", "confidence", "fit_field", "flow_wh", "residual", "small_luma"]
 
 Field = NDArray[np.float32]
 Floats = NDArray[np.float32]
@@ -126,21 +126,24 @@ def fit_field(field: Field, size_wh: tuple[int, int]) -> Field:
     return fitted
 
 
-def confidence(here: Plane, there: Plane, forward: Field, backward: Field, warp: Warp) -> Floats:
+def residual(here: Plane, there: Plane) -> Floats:
+    """How far two lumas (h, w) differ, in levels: the mean of 3x3 px, (h, w) float32."""
+    return cv2.blur(cv2.absdiff(here, there).astype(np.float32), (3, 3))
+
+
+def confidence(forward: Field, backward: Field, unlike: Floats, warp: Warp) -> Floats:
     """How far `forward` can be trusted, (h, w) float32: 1 certain, 0 not at all.
 
     Two things speak against it: that the way there and back ends elsewhere, and that the luma found there differs.
 
     Args:
-        here: (h, w) uint8, h and w about those of `flow_wh`: the limits are in px of it.
-        there: the same shape.
-        forward: from here to there.
+        forward: from here to there, of about the size of `flow_wh`: the limits are in px of it.
         backward: from there to here.
+        unlike: (h, w) float32, the `residual` of the luma here with that there, warped by `forward`.
         warp: of that size.
     """
     miss = cv2.add(warp(backward, forward), forward)
     across, down = miss[..., 0], miss[..., 1]
     doubt = cv2.addWeighted(cv2.multiply(across, across), 1 / _MISS_PX2, cv2.multiply(down, down), 1 / _MISS_PX2, 0)
-    residual = cv2.blur(cv2.absdiff(here, warp(there, forward)), (3, 3)).astype(np.float32)
-    doubt += cv2.multiply(residual, residual, scale=_RESIDUAL_LEVELS**-2)
+    doubt += cv2.multiply(unlike, unlike, scale=_RESIDUAL_LEVELS**-2)
     return cv2.exp(-doubt)

@@ -1,0 +1,223 @@
+"""Carry what the network said of a keyframe to the pictures near it, by optical flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamseg.frame import Plane
+from streamseg.pixels.flow import Field, Flow, Warp, confidence, fit_field, flow_wh, residual, small_luma
+
+__all__ = ["Carried", "Layers", "Propagator", "move_boxes"]
+
+Floats = NDArray[np.float32]
+Layers = Floats
+
+# The last answer is held where the unmoved picture differs from the keyframe by less than this share of what the flow's
+# picture does, less a level. Holding it wherever the flow is unsure is worse than the unsure flow: IoU with every frame
+# segmented on fast hands is .917 against .928 by flow alone, and .932 by this rule.
+_UNMOVED_SHARE, _UNMOVED_LEVELS = 0.7, 1.0
+# How much of the subject may have unsure edges before its next keyframe is wanted. With the one, keyframes:3 stays
+# within 0.01 J of every frame on DAVIS; what is warped from both sides bears more.
+_UNSURE_LIMIT, _UNSURE_LIMIT_TWO_SIDED = 0.35, 0.5
+# Of two keyframes that are both unsure, neither is left out entirely.
+_LEAST_WEIGHT = 0.05
+
+
+class Carried(NamedTuple):
+    """What a keyframe says of a later picture.
+
+    Attributes:
+        layers: as given with the keyframe, float32 in [0, 1].
+        confidence: (h, w) float32 in [0, 1] at the layers' scale.
+        wants_keyframe: so much is unsure, or the keyframe is so old, that the network should look again soon.
+    """
+
+    layers: Layers
+    confidence: Floats
+    wants_keyframe: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pending:
+    """A picture that waits for the keyframe behind it."""
+
+    luma: Plane
+    age_s: float
+    layers: Layers
+    confidence: Floats
+
+
+class Propagator:
+    """Carries mattes, stacks of instance masks or class maps between keyframes.
+
+    Layers are (h, w) or (n, h, w) float32 at model scale, over the whole picture; n may be 0. They are always fetched
+    from the keyframe in one step, never from what was fetched before, so that they do not blur with time.
+
+    One-sided, for live use: `carry` is final. The keyframe may be older than pictures already shown. Two-sided, for
+    files: what `carry` gives is only a preview, and its picture waits; the next `keyframe` answers for all that wait,
+    weighing both keyframes by nearness and confidence. A picture whose `carry` wants a keyframe does not wait: give it
+    to `keyframe` next. Two-sided is for mattes and class maps, whose layers mean the same in every keyframe; where
+    the shapes differ, the earlier keyframe speaks alone.
+
+    Args:
+        two_sided: see above.
+        unsure_limit: unsure edge as a share of the subject's area, at which a keyframe is wanted.
+        longest_s: age of a keyframe at which the next is wanted.
+    """
+
+    def __init__(self, *, two_sided: bool = False, unsure_limit: float | None = None, longest_s: float = 0.5) -> None:
+        self._two_sided = two_sided
+        self._unsure_limit = unsure_limit or (_UNSURE_LIMIT_TWO_SIDED if two_sided else _UNSURE_LIMIT)
+        self._longest_s = longest_s
+        self._flow = Flow()
+        self._warps: dict[tuple[int, int], Warp] = {}
+        self._key: tuple[Layers, Plane] | None = None
+        self._pending: list[_Pending] = []
+
+    def keyframe(self, layers: Layers, luma: Plane, after_s: float = 0.0) -> list[Layers]:
+        """The network has looked at a picture.
+
+        Args:
+            layers: (h, w) or (n, h, w) float32 in [0, 1]; kept, not copied.
+            luma: (H, W) uint8 of that picture, at any scale; kept.
+            after_s: seconds from the keyframe before to this picture; needed two-sided.
+
+        Returns:
+            The final layers of the pictures that waited, in order; one-sided none.
+        """
+        small = self._fit(luma)
+        settled = [self._settle(waiting, layers, small, after_s) for waiting in self._pending]
+        self._pending.clear()
+        self._key = (layers, small)
+        return settled
+
+    def carry(self, luma: Plane, age_s: float) -> Carried:
+        """What the last keyframe says of another picture.
+
+        Args:
+            luma: (H, W) uint8 of the same shape as the keyframe's.
+            age_s: seconds since the keyframe's picture.
+
+        Raises:
+            ValueError: there was no keyframe yet.
+        """
+        if self._key is None:
+            raise ValueError("carry needs a keyframe first")
+        layers, key_luma = self._key
+        small = self._fit(luma)
+        fetched, trust = self._fetch(layers, small, key_luma)
+        wants = age_s >= self._longest_s or _unsure_share(fetched, trust) > self._unsure_limit
+        if self._two_sided and not wants:
+            self._pending.append(_Pending(small, age_s, fetched, trust))
+        return Carried(fetched, trust, wants)
+
+    def flush(self) -> list[Layers]:
+        """No keyframe follows (the end, a cut): the final layers of the pictures that waited, from one side alone."""
+        settled = [waiting.layers for waiting in self._pending]
+        self._pending.clear()
+        return settled
+
+    def reset(self) -> None:
+        """Forget the keyframe and the pictures that wait."""
+        self._key = None
+        self._pending.clear()
+
+    def _fit(self, luma: Plane) -> Plane:
+        return small_luma(luma, flow_wh((luma.shape[1], luma.shape[0])))
+
+    def _settle(self, waiting: _Pending, layers: Layers, luma: Plane, after_s: float) -> Layers:
+        if layers.shape != waiting.layers.shape or after_s <= waiting.age_s:
+            return waiting.layers
+        behind, trust = self._fetch(layers, waiting.luma, luma)
+        nearness = waiting.age_s / after_s
+        after = cv2.addWeighted(trust, nearness, trust, 0, nearness * _LEAST_WEIGHT)
+        both = cv2.addWeighted(waiting.confidence, 1 - nearness, after, 1, (1 - nearness) * _LEAST_WEIGHT)
+        return _mix(waiting.layers, behind, cv2.divide(after, both))
+
+    def _fetch(self, layers: Layers, here: Plane, there: Plane) -> tuple[Layers, Floats]:
+        """Layers known there as they lie here, and how far that can be trusted."""
+        warp = self._warp((here.shape[1], here.shape[0]))
+        forward, backward = self._flow(here, there), self._flow(there, here)
+        unlike = residual(here, warp(there, forward))
+        trust = confidence(forward, backward, unlike, warp)
+        unmoved = residual(here, there) < _UNMOVED_SHARE * unlike - _UNMOVED_LEVELS
+        size_wh = (layers.shape[-1], layers.shape[-2])
+        hold = cv2.resize(unmoved.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA)
+        fetched = _each(layers, self._warp(size_wh), fit_field(forward, size_wh))
+        return _mix(fetched, layers, hold), cv2.resize(trust, size_wh, interpolation=cv2.INTER_AREA)
+
+    def _warp(self, size_wh: tuple[int, int]) -> Warp:
+        if size_wh not in self._warps:
+            self._warps[size_wh] = Warp(size_wh)
+        return self._warps[size_wh]
+
+
+def _each(layers: Layers, warp: Callable[[Floats, Field], Floats], field: Field) -> Layers:
+    if layers.ndim == 2:
+        return warp(layers, field)
+    warped = np.empty_like(layers)
+    for source, target in zip(layers, warped, strict=True):
+        target[...] = warp(source, field)
+    return warped
+
+
+def _mix(one: Layers, other: Layers, share: Floats) -> Layers:
+    """`one`, and `other` by its share (h, w)."""
+    mixed: Layers = other - one
+    mixed *= share
+    mixed += one
+    return mixed
+
+
+def _unsure_share(layers: Layers, trust: Floats) -> float:
+    """How much is unsure along the edges of the layers, as a share of the area that they enclose or leave free."""
+    height, width = trust.shape
+    reach = max(1, round(height / 45))
+    around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    unsure, area = 0.0, 0.0
+    for layer in layers.reshape(-1, height, width):
+        edge = cv2.dilate(cv2.inRange(layer, 0.2, 0.8), around)
+        unsure += cv2.countNonZero(edge) - float(cv2.sumElems(cv2.copyTo(trust, edge))[0])
+        inside = cv2.countNonZero(cv2.inRange(layer, 0.5, 2.0))
+        area += min(inside, height * width - inside)
+    # A subject of a few cells is all edge.
+    return unsure / max(area, height * width / 500)
+
+
+def move_boxes(boxes: NDArray[np.float32], before: Layers, after: Layers, frame_wh: tuple[int, int]) -> Floats:
+    """Boxes that follow their masks from a keyframe to where these were carried.
+
+    Each side moves by as much as the outermost twentieth of the mask does.
+
+    Args:
+        boxes: (n, 4) float32 xyxy in frame px, at the keyframe.
+        before: (n, h, w) masks of the keyframe, in [0, 1].
+        after: (n, h, w) masks as carried.
+        frame_wh: size of the frame, px.
+
+    Returns:
+        (n, 4) float32 xyxy within the frame; a box whose mask is empty on either side stays.
+    """
+    size = np.array(frame_wh * 2, np.float32)
+    moved = boxes.copy()
+    for box, was, now in zip(moved, before, after, strict=True):
+        if was.max() >= 0.5 and now.max() >= 0.5:
+            cells = np.array((was.shape[1], was.shape[0]) * 2, np.float32)
+            box += (_extent(now) - _extent(was)) * (size / cells)
+    return np.clip(moved, 0, size)
+
+
+def _extent(mask: Floats) -> Floats:
+    """The xyxy between which nine tenths of the mask lie along either axis, in cells."""
+    ends = []
+    for axis in (0, 1):
+        gathered = np.cumsum(mask.sum(axis=axis, dtype=np.float64))
+        places = np.arange(1, len(gathered) + 1)
+        ends.append(np.interp((0.05 * gathered[-1], 0.95 * gathered[-1]), gathered, places))
+    return np.array([ends[0][0], ends[1][0], ends[0][1], ends[1][1]], np.float32)
