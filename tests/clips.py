@@ -12,33 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Colour, Frame, Origin, VideoInfo
+from streamseg.sources.pattern import index_of, luma, pattern_planes
 
-BIT_ROWS = 16
+__all__ = [
+    "Picture",
+    "frame",
+    "index_of",
+    "indices",
+    "info",
+    "luma",
+    "make_clip",
+    "packets",
+    "planes",
+    "put",
+    "times",
+    "video_frame",
+]
+
 Picture = NDArray[np.uint8]
-
-
-def luma(index: int, width: int, height: int) -> Picture:
-    """(h, w) uint8 in 16..235: the bits of `index`, most significant first, over a moving ramp."""
-    x = np.arange(width)[None, :] + np.arange(height)[:, None] + 3 * index
-    picture = (32 + x % 160).astype(np.uint8)
-    for bit in range(16):
-        left, right = bit * width // 16, (bit + 1) * width // 16
-        picture[:BIT_ROWS, left:right] = 220 if index >> (15 - bit) & 1 else 30
-    return picture
-
-
-def index_of(y: Picture, width: int | None = None) -> int:
-    """The number in the top rows."""
-    width = width or y.shape[1]
-    # A quarter down, so that pictures scaled to half their size can be read too.
-    bits = (y[BIT_ROWS // 4, (2 * bit + 1) * width // 32] > 125 for bit in range(16))
-    return sum(int(bit) << (15 - place) for place, bit in enumerate(bits))
 
 
 def planes(index: int, width: int, height: int) -> Picture:
     """(h * 3 / 2, w) I420: `luma` with flat, unequal chroma; sides are even."""
-    chroma = np.repeat(np.array([110, 150], np.uint8), width * height // 4)
-    return np.concatenate([luma(index, width, height).reshape(-1), chroma]).reshape(-1, width)
+    return pattern_planes(index, width, height)
 
 
 def put(plane: Any, values: NDArray[Any]) -> None:

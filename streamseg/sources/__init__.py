@@ -1,20 +1,30 @@
-"""Where frames come from: video files, pictures, folders of pictures and containers on standard input."""
+"""Where frames come from: files, pictures, standard input, cameras, the screen, networks and a test pattern."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from streamseg.errors import SourceOpenError, redact
 from streamseg.frame import Colour, Source
+from streamseg.sources.address import MAX_PIXELS, LiveOptions, is_live_url
 from streamseg.sources.file import FileSource
 from streamseg.sources.images import ImageSource, is_picture, picture_files
+from streamseg.sources.live import LiveOpener, Opener, open_live
+from streamseg.sources.pattern import PatternOpener, PatternSource
 
-__all__ = ["MAX_PIXELS", "FileSource", "ImageSource", "open_source"]
-
-# 16k by 8k and a little: larger pictures are taken for an attack or a mistake.
-MAX_PIXELS = 16384 * 8640
+__all__ = [
+    "MAX_PIXELS",
+    "FileSource",
+    "ImageSource",
+    "LiveOptions",
+    "Opener",
+    "is_live_url",
+    "live_opener",
+    "open_source",
+]
 
 
 def open_source(
@@ -23,18 +33,25 @@ def open_source(
     max_pixels: int = MAX_PIXELS,
     threads: int = 2,
     colour: Colour | None = None,
+    live: LiveOptions | None = None,
 ) -> Source:
     """Open whatever `url` names.
 
     Args:
-        url: a video file, a picture, a folder or glob of pictures, or "-" for a container on standard input.
+        url: a video file, a picture, a folder or glob of pictures, "-" for a container on standard input, or whatever
+            `live_opener` knows.
         max_pixels: width times height of the largest picture that is accepted; checked before memory is taken.
         threads: of the decoder; 0 takes one for every core.
         colour: convert every picture to this colour.
+        live: how a live source is opened; the three settings above go before its own.
 
     Raises:
         SourceOpenError: it cannot be opened or holds no picture.
+        SourceAbsentError: a live source is not there now.
     """
+    if is_live_url(url):
+        options = replace(live or LiveOptions(), max_pixels=max_pixels, threads=threads, colour=colour)
+        return PatternSource(url, options) if _is_pattern(url) else open_live(url, options)
     if url == "-":
         return FileSource(url, max_pixels=max_pixels, threads=threads, colour=colour)
     path = local_path(url)
@@ -43,6 +60,28 @@ def open_source(
     if is_picture(path):
         return ImageSource([path], str(path), max_pixels=max_pixels, colour=colour)
     return FileSource(str(path), max_pixels=max_pixels, threads=threads, colour=colour)
+
+
+def live_opener(url: str, options: LiveOptions | None = None) -> Opener:
+    """What opens a live source again and again.
+
+    Args:
+        url: ``0``, ``/dev/video2`` or ``camera:NAME``; ``rtsp://``, ``rtsps://``, ``rtmp://``, ``http://``,
+            ``https://`` or ``srt://``; ``screen:``; ``test:``.
+        options: how it is opened.
+
+    Raises:
+        SourceOpenError: the URL can never work.
+    """
+    if _is_pattern(url):
+        return PatternOpener(url, options)
+    if not is_live_url(url):
+        raise SourceOpenError(redact(f"{url} is no live source"))
+    return LiveOpener(url, options)
+
+
+def _is_pattern(url: str) -> bool:
+    return url.lower().startswith("test:")
 
 
 def local_path(url: str) -> Path:
@@ -58,4 +97,6 @@ def local_path(url: str) -> Path:
         return Path(url)
     if scheme[1].lower() == "file":
         return Path(unquote(urlsplit(url).path))
-    raise SourceOpenError(redact(f"cannot open {url}: no source of kind {scheme[1]}; files and folders are known"))
+    raise SourceOpenError(
+        redact(f"cannot open {url}: no source of kind {scheme[1]}; files, cameras, rtsp, rtmp, http and srt are known")
+    )
