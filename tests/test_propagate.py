@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from streamseg.frame import Plane
-from streamseg.temporal.propagate import Propagator, move_boxes
+from streamseg.temporal import Propagator, move_boxes
 
 ROOM = np.random.default_rng(5)
 
@@ -80,7 +80,7 @@ def test_where_the_flow_is_wrong_and_the_picture_stood_still_the_last_answer_is_
     """A field that is wrong on purpose: everything is said to have come from 20 px further right."""
     luma, matte = scene(0)
     propagator = Propagator()
-    propagator._flow = lambda here, there: np.broadcast_to(np.float32([20, 0]), (180, 320, 2)).copy()
+    propagator._tracker._flow = lambda here, there: np.broadcast_to(np.float32([20, 0]), (180, 320, 2)).copy()
     propagator.keyframe(matte, luma)
     carried = propagator.carry(luma, 0.1)
     assert iou(carried.layers, matte) > 0.97

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamseg.temporal import HalfLife, SceneCut, Smoother, Uncertainty
+from streamseg.temporal import FlowFusion, HalfLife, OneEuro, SceneCut, Smoother, Uncertainty
 
 LUMA = np.random.default_rng(1).integers(0, 256, (90, 160), np.uint8)
 
@@ -65,7 +65,67 @@ def test_flicker_shrinks() -> None:
     assert np.abs(np.diff(steady[5:], axis=0)).mean() < 0.4 * np.abs(np.diff(mattes[5:], axis=0)).mean()
 
 
-@pytest.mark.parametrize("make", [HalfLife, Uncertainty])
+def test_one_euro_is_the_published_filter() -> None:
+    """Pixel by pixel against the algorithm of the paper's appendix, with uneven time steps."""
+    random = np.random.default_rng(6)
+    signal, steps_s = random.random((20, 3)).astype(np.float32), random.uniform(0.01, 0.1, 20)
+
+    def low_pass(value: float, kept: float, cut_off_hz: float, dt_s: float) -> float:
+        alpha = 1 / (1 + 1 / (2 * np.pi * cut_off_hz) / dt_s)
+        return alpha * value + (1 - alpha) * kept
+
+    smoother = OneEuro(still_hz=0.7, rise=3.0, speed_hz=1.2)
+    found = [smoother(row.reshape(1, 3), LUMA, dt)[0] for row, dt in zip(signal, steps_s, strict=True)]
+    for pixel in range(3):
+        raw = smooth = float(signal[0, pixel])
+        speed = 0.0
+        for n in range(1, 20):
+            value, dt = float(signal[n, pixel]), float(steps_s[n])
+            speed = low_pass((value - raw) / dt, speed, 1.2, dt)
+            smooth = low_pass(value, smooth, 0.7 + 3.0 * abs(speed), dt)
+            raw = value
+            assert found[n][pixel] == pytest.approx(smooth, abs=1e-5)
+
+
+def moving(x: int) -> tuple[np.ndarray, np.ndarray]:
+    """A textured square over a textured wall, x px further right, and its matte at a quarter of the size."""
+    wall, square = (np.kron(np.random.default_rng(n).integers(20, 230, (90, 160)), np.ones((4, 4))) for n in (7, 8))
+    luma, matte = wall.copy(), np.zeros((360, 640), np.float32)
+    luma[100:260, 200 + x : 360 + x] = square[100:260, 200:360]
+    matte[100:260, 200 + x : 360 + x] = 1
+    return luma.astype(np.uint8), matte.reshape(90, 4, 160, 4).mean(axis=(1, 3))
+
+
+@pytest.mark.parametrize("rate", [15, 30])
+def test_flow_fusion_moves_half_way_within_a_half_life(rate: int) -> None:
+    smoother = FlowFusion(0.2)
+    smoother(flat(0.9), LUMA, 0)
+    for _ in range(rate // 5):
+        value = smoother(flat(0.5), LUMA, 1 / rate)
+    assert value == pytest.approx(0.7, abs=0.03)
+
+
+def test_flow_fusion_takes_the_past_along() -> None:
+    """The network misses the square once; the past, moved, stands in for it, where half-life leaves it behind."""
+    fusion, plain = FlowFusion(0.1), HalfLife(0.1)
+    for n in range(4):
+        luma, truth = moving(8 * n)
+        seen = truth if n < 3 else np.zeros_like(truth)
+        fused, held = fusion(seen, luma, 1 / 30), plain(seen, luma, 1 / 30)
+    inside, left = truth > 0.9, np.zeros_like(truth, bool)
+    left[26:64, 50:55] = True  # 5 of the 6 cells that the square has left
+    assert fused[inside].mean() > 0.6
+    assert fused[left].mean() < held[left].mean() / 2
+
+
+def test_flow_fusion_lets_go_of_another_picture() -> None:
+    fusion = FlowFusion(10.0)
+    fusion(flat(1), LUMA, 0)
+    other = np.random.default_rng(11).integers(0, 256, LUMA.shape, np.uint8)
+    assert fusion(flat(0), other, 1 / 30).mean() < 0.15
+
+
+@pytest.mark.parametrize("make", [HalfLife, Uncertainty, FlowFusion, OneEuro])
 def test_the_past_is_forgotten(make: type) -> None:
     smoother: Smoother = make(5.0)
     smoother(flat(0.1), LUMA, 0)

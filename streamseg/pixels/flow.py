@@ -9,7 +9,7 @@ The flow is OpenCV's dense inverse search (Kroeger et al., Fast Optical Flow usi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from streamseg.frame import Plane
 from streamseg.pixels.planes import halve
 
-__all__ = ["Field", "Flow", "Warp", "confidence", "fit_field", "flow_wh", "residual", "small_luma"]
+__all__ = ["Field", "Flow", "Match", "Tracker", "Warp", "confidence", "fit_field", "flow_wh", "residual", "small_luma"]
 
 Field = NDArray[np.float32]
 Floats = NDArray[np.float32]
@@ -147,3 +147,42 @@ def confidence(forward: Field, backward: Field, unlike: Floats, warp: Warp) -> F
     doubt = cv2.addWeighted(cv2.multiply(across, across), 1 / _MISS_PX2, cv2.multiply(down, down), 1 / _MISS_PX2, 0)
     doubt += cv2.multiply(unlike, unlike, scale=_RESIDUAL_LEVELS**-2)
     return cv2.exp(-doubt)
+
+
+class Match(NamedTuple):
+    """How a picture here matches one there.
+
+    Attributes:
+        field: (h, w, 2) float32 from here to there.
+        confidence: (h, w) float32 in [0, 1].
+        unlike: (h, w) float32, the `residual` that the field leaves, in levels.
+    """
+
+    field: Field
+    confidence: Floats
+    unlike: Floats
+
+
+class Tracker:
+    """Matches small lumas and fetches what is known there; its buffers are reused."""
+
+    def __init__(self) -> None:
+        self._flow = Flow()
+        self._warps: dict[tuple[int, int], Warp] = {}
+
+    def match(self, here: Plane, there: Plane) -> Match:
+        """Match two lumas (h, w) uint8 of one size, that of `flow_wh`."""
+        warp = self._warp(here)
+        forward, backward = self._flow(here, there), self._flow(there, here)
+        unlike = residual(here, warp(there, forward))
+        return Match(forward, confidence(forward, backward, unlike, warp), unlike)
+
+    def fetch(self, plane: Floats, field: Field) -> Floats:
+        """A plane (h, w) known there, of any size over the whole picture, as it lies here; a new array."""
+        return self._warp(plane)(plane, fit_field(field, (plane.shape[1], plane.shape[0])))
+
+    def _warp(self, plane: NDArray[Any]) -> Warp:
+        size_wh = (plane.shape[1], plane.shape[0])
+        if size_wh not in self._warps:
+            self._warps[size_wh] = Warp(size_wh)
+        return self._warps[size_wh]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Plane
-from streamseg.pixels.flow import Field, Flow, Warp, confidence, fit_field, flow_wh, residual, small_luma
+from streamseg.pixels.flow import Tracker, fit_field, flow_wh, residual, small_luma
 
 __all__ = ["Carried", "Layers", "Propagator", "move_boxes"]
 
@@ -75,8 +74,7 @@ class Propagator:
         self._two_sided = two_sided
         self._unsure_limit = unsure_limit or (_UNSURE_LIMIT_TWO_SIDED if two_sided else _UNSURE_LIMIT)
         self._longest_s = longest_s
-        self._flow = Flow()
-        self._warps: dict[tuple[int, int], Warp] = {}
+        self._tracker = Tracker()
         self._key: tuple[Layers, Plane] | None = None
         self._pending: list[_Pending] = []
 
@@ -142,29 +140,16 @@ class Propagator:
 
     def _fetch(self, layers: Layers, here: Plane, there: Plane) -> tuple[Layers, Floats]:
         """Layers known there as they lie here, and how far that can be trusted."""
-        warp = self._warp((here.shape[1], here.shape[0]))
-        forward, backward = self._flow(here, there), self._flow(there, here)
-        unlike = residual(here, warp(there, forward))
-        trust = confidence(forward, backward, unlike, warp)
-        unmoved = residual(here, there) < _UNMOVED_SHARE * unlike - _UNMOVED_LEVELS
+        match = self._tracker.match(here, there)
+        unmoved = residual(here, there) < _UNMOVED_SHARE * match.unlike - _UNMOVED_LEVELS
         size_wh = (layers.shape[-1], layers.shape[-2])
         hold = cv2.resize(unmoved.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA)
-        fetched = _each(layers, self._warp(size_wh), fit_field(forward, size_wh))
-        return _mix(fetched, layers, hold), cv2.resize(trust, size_wh, interpolation=cv2.INTER_AREA)
-
-    def _warp(self, size_wh: tuple[int, int]) -> Warp:
-        if size_wh not in self._warps:
-            self._warps[size_wh] = Warp(size_wh)
-        return self._warps[size_wh]
-
-
-def _each(layers: Layers, warp: Callable[[Floats, Field], Floats], field: Field) -> Layers:
-    if layers.ndim == 2:
-        return warp(layers, field)
-    warped = np.empty_like(layers)
-    for source, target in zip(layers, warped, strict=True):
-        target[...] = warp(source, field)
-    return warped
+        field = fit_field(match.field, size_wh)
+        fetched = np.empty_like(layers)
+        planes = layers.reshape(-1, *layers.shape[-2:])
+        for plane, target in zip(planes, fetched.reshape(planes.shape), strict=True):
+            target[...] = self._tracker.fetch(plane, field)
+        return _mix(fetched, layers, hold), cv2.resize(match.confidence, size_wh, interpolation=cv2.INTER_AREA)
 
 
 def _mix(one: Layers, other: Layers, share: Floats) -> Layers:
