@@ -286,6 +286,41 @@ def test_sound_of_another_kind_begins_a_new_file(tmp_path: Path) -> None:
     assert clips.packets(made[1]) == clips.packets(tmp_path / "two.mkv")
 
 
+@pytest.mark.parametrize("codec", ["pcm_alaw", "pcm_mulaw"])
+def test_telephone_sound_of_network_cameras_is_recorded(codec: str, tmp_path: Path) -> None:
+    """The samples are those that FFmpeg's own program decodes."""
+    wave = (20_000 * np.sin(np.arange(16_000) / 9)).astype("<i2")
+    with av.open(str(tmp_path / "in.mov"), "w") as container:
+        picture: Any = container.add_stream("libx264", rate=30)
+        picture.width, picture.height, picture.pix_fmt = 320, 180, "yuv420p"
+        voice: Any = container.add_stream(codec, rate=8000, layout="mono")
+        for index in range(60):
+            container.mux(picture.encode(clips.video_frame(index, 320, 180, "yuv420p")))
+        for start in range(0, 16_000, 160):
+            block = av.AudioFrame.from_ndarray(wave[None, start : start + 160], format="s16", layout="mono")
+            block.sample_rate, block.pts, block.time_base = 8000, start, Fraction(1, 8000)
+            container.mux(voice.encode(block))
+        container.mux([*picture.encode(None), *voice.encode(None)])
+    clip = Clip(tmp_path / "in.mov")
+    out = tmp_path / "out"
+    out.mkdir()
+    sink = recorder(out / "cam.mkv", clip.info, segment_s=1)
+    for frame, packets in clip.items:
+        sink.write(Output(frame), packets)
+    sink.finish(clip.rest)
+    sink.close()
+    clip.source.close()
+    assert not sink.notices
+    found = []
+    for path in sorted(out.iterdir()):
+        with av.open(str(path)) as container:
+            found += [block.to_ndarray()[0] for block in container.decode(audio=0)]
+    with av.open(str(tmp_path / "in.mov")) as container:
+        wanted = [block.to_ndarray()[0] for block in container.decode(audio=0)]
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(wanted))
+    assert np.abs(np.concatenate(found) - wave).max() < 1000
+
+
 def old(folder: Path, name: str, *, days: float, size: int = 1000) -> Path:
     path = folder / name
     path.write_bytes(bytes(size))

@@ -16,9 +16,9 @@ from streamseg.errors import ConfigError, SinkAbsentError, SinkOpenError, SinkWr
 from streamseg.frame import Output, Packet, VideoInfo
 from streamseg.libav import reason
 from streamseg.sinks.encoders import choose_container, choose_encoding
+from streamseg.sinks.kept import KeptTracks
 from streamseg.sinks.partial import Named
 from streamseg.sinks.retention import Recordings
-from streamseg.sinks.tracks import KeptTracks
 from streamseg.sinks.units import size_words
 from streamseg.sinks.video import VideoSink
 

@@ -1,10 +1,10 @@
-"""Sound, subtitles, data and attachments, copied as they are."""
+"""Sound, subtitles, data and attachments, copied as they are; telephone sound is written out in full."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -13,7 +13,7 @@ import av
 from streamseg.frame import Packet, Track
 from streamseg.libav import reason
 
-__all__ = ["CopiedTracks", "KeptTracks", "stream_metadata"]
+__all__ = ["CopiedTracks", "stream_metadata"]
 
 # What muxers write by themselves, or what is only true of the file it came from.
 _OWN_KEYS = frozenset({"duration", "encoder", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
@@ -26,6 +26,8 @@ _BROADCAST = frozenset(
         *("dvb_subtitle", "dvb_teletext", "klv", "timed_id3", "scte_35"),
     }
 )
+# G.711, which many network cameras speak: the library does not write it into Matroska.
+_COMPANDED = frozenset({"pcm_alaw", "pcm_mulaw"})
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
 
@@ -57,6 +59,7 @@ class CopiedTracks:
         self._streams: dict[int, Any] = {}
         self._last_dts: dict[int, int] = {}
         self._framed: set[int] = set()  # tracks whose packets carry headers that have to go
+        self._expanders: dict[int, Any] = {}
         self._strict = not container.format.flags & _NONSTRICT
         self._failures = 0
         self.notices: list[str] = []
@@ -71,6 +74,8 @@ class CopiedTracks:
                 self._streams[track.index] = stream
             if _needs_config(container, track):
                 self._framed.add(track.index)
+            if _is_expanded(container, track):
+                self._expanders[track.index] = _expander(track)
 
     def mux(self, packets: Sequence[Packet]) -> None:
         """Write copies of the packets; those of tracks that are left out are passed over.
@@ -83,7 +88,14 @@ class CopiedTracks:
             stream = self._streams.get(packet.track.index)
             if stream is None:
                 continue
-            copy = _copy(packet.payload, bare=packet.track.index in self._framed)
+            data: Any = packet.payload
+            if packet.track.index in self._framed:
+                data = _without_adts(bytes(data))
+            elif packet.track.index in self._expanders:
+                data = b"".join(
+                    block.to_ndarray().tobytes() for block in self._expanders[packet.track.index].decode(data)
+                )
+            copy = _copy(packet.payload, data)
             copy.stream = stream
             self._place(copy, stream)
             try:
@@ -122,72 +134,9 @@ class CopiedTracks:
             packet.duration = duration
 
 
-class KeptTracks:
-    """Copies of a source's tracks, good for as long as they are kept open: the source may be closed and opened again.
-
-    Args:
-        tracks: of the source, which must still be open.
-
-    Attributes:
-        notices: a line for each track that is left out.
-    """
-
-    def __init__(self, tracks: Iterable[Track] = ()) -> None:
-        self._kept: dict[int, Track] = {}
-        self._forms: dict[int, tuple[Any, ...]] = {}
-        self._seen: dict[int, Track] = {}
-        self._shelves: list[Any] = []
-        self.notices: list[str] = []
-        self.update(tracks)
-
-    @property
-    def tracks(self) -> tuple[Track, ...]:
-        """The copies, with the indices of the originals."""
-        return tuple(self._kept.values())
-
-    def update(self, tracks: Iterable[Track]) -> bool:
-        """Take over tracks that are new, or coded in another way than before; whether there were any."""
-        changed = False
-        for track in tracks:
-            if self._seen.get(track.index) is track or track.kind == "attachment":
-                continue
-            self._seen[track.index] = track
-            form = _form(track)
-            if self._forms.get(track.index) == form:
-                continue
-            self._forms[track.index] = form
-            shelf = av.open(io.BytesIO(), "w", format="nut")  # holds about everything
-            try:
-                template = shelf.add_stream_from_template(track.template, opaque=True)
-            except (av.FFmpegError, ValueError, NotImplementedError) as error:
-                shelf.close()
-                self.notices.append(f"{track.kind} track {track.index} ({track.codec}) is left out: {reason(error)}")
-                changed |= self._kept.pop(track.index, None) is not None
-                continue
-            template.metadata.update(stream_metadata(dict(track.template.metadata)))
-            template.disposition = track.template.disposition
-            self._shelves.append(shelf)
-            self._kept[track.index] = Track(track.index, track.kind, track.codec, template)
-            changed = True
-        return changed
-
-    def close(self) -> None:
-        """Let go of the copies."""
-        for shelf in self._shelves:
-            shelf.close()
-
-
-def _form(track: Track) -> tuple[Any, ...]:
-    """What has to stay the same for packets to go into one stream."""
-    if track.kind != "audio":
-        return (track.codec,)
-    context = track.template.codec_context
-    return (track.codec, context.sample_rate, context.layout.nb_channels, bytes(context.extradata or b""))
-
-
-def _copy(payload: Any, *, bare: bool) -> Any:
+def _copy(payload: Any, data: Any) -> Any:
     """A packet of its own: muxers write into what they are given, and other sinks get the same one."""
-    copy = av.Packet(_without_adts(bytes(payload)) if bare else payload)
+    copy = av.Packet(data)
     copy.pts, copy.dts, copy.time_base = payload.pts, payload.dts, payload.time_base
     if payload.duration is not None:
         copy.duration = payload.duration
@@ -203,7 +152,11 @@ def _add(container: Any, track: Track) -> Any:
     if track.kind == "attachment":
         name = template.name or f"attachment-{track.index}"
         return container.add_attachment(name, template.mimetype or "application/octet-stream", template.data)
-    stream = container.add_stream_from_template(template, opaque=True)
+    if _is_expanded(container, track):
+        context = template.codec_context
+        stream = container.add_stream("pcm_s16le", rate=context.sample_rate, layout=context.layout.name)
+    else:
+        stream = container.add_stream_from_template(template, opaque=True)
     if _needs_config(container, track):
         stream.codec_context.extradata = _aac_config(template.codec_context)
     stream.metadata.update(stream_metadata(dict(template.metadata)))
@@ -218,6 +171,17 @@ def _needs_config(container: Any, track: Track) -> bool:
     """
     template = track.template
     return track.codec == "aac" and not template.codec_context.extradata and container.format.name != "mpegts"
+
+
+def _is_expanded(container: Any, track: Track) -> bool:
+    return track.codec in _COMPANDED and container.format.name == "matroska"
+
+
+def _expander(track: Track) -> Any:
+    context: Any = av.CodecContext.create(track.codec, "r")
+    context.sample_rate = track.template.codec_context.sample_rate
+    context.layout = track.template.codec_context.layout.name
+    return context
 
 
 def _aac_config(context: Any) -> bytes:
