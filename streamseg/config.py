@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from streamseg.errors import ConfigError
 from streamseg.units import parse_duration_s, parse_size_bytes
 
-__all__ = ["Settings", "keys", "load_runs", "load_settings", "parse_background", "parse_listener", "presets"]
+__all__ = ["Settings", "keys", "load_runs", "load_settings", "parse_background", "presets"]
 
 
 def _comma_list(value: object) -> object:
@@ -229,10 +229,7 @@ class LiveSettings(_Section):
     @field_validator("metrics", mode="before")
     @classmethod
     def _metrics(cls, value: object) -> object:
-        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        if text and isinstance(text, str):
-            parse_listener(text)
-        return text
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class Settings(_Section):
@@ -247,6 +244,13 @@ class Settings(_Section):
     temporal: TemporalSettings = TemporalSettings()
     output: OutputSettings = OutputSettings()
     live: LiveSettings = LiveSettings()
+
+    def without_secrets(self) -> dict[str, Any]:
+        """All settings for a report; passwords in URLs are the reader's of `redact`."""
+        tree = self.model_dump(mode="json")
+        if tree["output"]["token"]:
+            tree["output"]["token"] = "***"
+        return tree
 
 
 _COLOURS = {"green": "#00b140", "blue": "#0047bb", "black": "#000000", "white": "#ffffff", "grey": "#808080"}
@@ -286,18 +290,6 @@ def parse_background(spec: str) -> tuple[str, Any]:
         f"{spec!r} is no background; "
         "use blur, blur:0.6, image:PATH, video:PATH, color:#rrggbb, green, transparent or none"
     )
-
-
-def parse_listener(text: str) -> tuple[str, int]:
-    """Host and port of ``9100``, ``0.0.0.0:9100`` or ``[::1]:9100``; without a host, this machine alone.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"takes PORT or HOST:PORT with a port from 1 to 65535, not {text!r}")
-    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def load_settings(

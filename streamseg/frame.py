@@ -41,6 +41,10 @@ class Colour:
             return _LUMA_WEIGHTS[6 if height <= 576 else 1]
         return _LUMA_WEIGHTS.get(self.matrix, _LUMA_WEIGHTS[1])
 
+    def settled(self, height: int) -> Colour:
+        """The same colour with the matrix spelt out that an unspecified one stands for in a picture of this height."""
+        return replace(self, matrix=6 if height <= 576 else 1) if self.matrix in (0, 2, 3) else self
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -10,9 +11,20 @@ import numpy as np
 from av.error import BlockingIOError as AgainError
 
 from streamseg.errors import redact
-from streamseg.frame import Colour, Plane
+from streamseg.frame import Colour, Packet, Plane, Track
 
-__all__ = ["Chain", "fill_plane", "i420_picture", "matrix_name", "plane_view", "reason", "tag"]
+__all__ = [
+    "Chain",
+    "Recolour",
+    "copied",
+    "fill_plane",
+    "i420_picture",
+    "matrix_name",
+    "moved",
+    "plane_view",
+    "reason",
+    "tag",
+]
 
 _MATRIX_NAMES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 
@@ -36,6 +48,29 @@ def matrix_name(colour: Colour, height: int) -> str:
     if colour.matrix in (0, 2, 3):
         return "bt601" if height <= 576 else "bt709"
     return _MATRIX_NAMES.get(colour.matrix, "bt709")
+
+
+def copied(payload: Any, data: bytes | None = None) -> Any:
+    """A library packet like `payload`, with its own times; `data` replaces its content."""
+    copy = av.Packet(payload if data is None else data)
+    copy.pts, copy.dts, copy.time_base = payload.pts, payload.dts, payload.time_base
+    if payload.duration is not None:
+        copy.duration = payload.duration
+    copy.is_keyframe = payload.is_keyframe
+    if hasattr(payload, "iter_sidedata"):  # since PyAV 16.1
+        for side in payload.iter_sidedata():
+            copy.set_sidedata(side)
+    return copy
+
+
+def moved(packet: Packet, track: Track, by_s: float) -> Packet:
+    """The packet on `track`, `by_s` seconds later."""
+    payload = copied(packet.payload)
+    if payload.time_base:
+        ticks = round(by_s / Fraction(payload.time_base))
+        payload.pts = None if payload.pts is None else payload.pts + ticks
+        payload.dts = None if payload.dts is None else payload.dts + ticks
+    return Packet(track, payload)
 
 
 def plane_view(picture: av.VideoFrame, index: int) -> Plane:
@@ -85,6 +120,32 @@ def tag(picture: Any, colour: Colour) -> None:
     if hasattr(picture, "color_trc"):  # since PyAV 17
         picture.color_trc = colour.transfer
         picture.color_primaries = colour.primaries
+
+
+class Recolour:
+    """Converts I420 samples of one range and matrix into those of another.
+
+    Args:
+        colour: of what comes.
+        to: what is wanted; range and matrix count.
+    """
+
+    def __init__(self, colour: Colour, to: Colour) -> None:
+        self._colour = colour
+        self._to = to
+        self._chain: Chain | None = None
+
+    def __call__(self, planes: Plane) -> Plane:
+        """(H * 3 / 2, W) uint8 in, the same shape out; pictures keep the size of the first one."""
+        picture = i420_picture(planes, self._colour)
+        if self._chain is None:
+            steps = f"scale=in_color_matrix={matrix_name(self._colour, picture.height)}"
+            steps += f":out_color_matrix={matrix_name(self._to, picture.height)}"
+            steps += f":in_range={'pc' if self._colour.full_range else 'tv'}"
+            steps += f":out_range={'pc' if self._to.full_range else 'tv'}:flags=bilinear+accurate_rnd"
+            self._chain = Chain(picture, [steps, "format=yuv420p"])
+        (converted,) = self._chain.push(picture)
+        return np.concatenate([plane_view(converted, index).reshape(-1) for index in range(3)]).reshape(planes.shape)
 
 
 def _bytes_per_sample(pixel_format: Any, index: int) -> int:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from streamseg import configdoc
-from streamseg.config import Settings, keys, load_runs, load_settings, parse_background, parse_listener, presets
+from streamseg.config import Settings, keys, load_runs, load_settings, parse_background, presets
 from streamseg.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -186,16 +186,8 @@ def test_the_environment_fills_in_secrets(tmp_path: Path, monkeypatch: pytest.Mo
         ("output.max_disk", "plenty", "is no size"),
         ("live.slate", "photo.jpg", "takes card, background or image:PATH"),
         ("live.slate", "image:", "takes card, background or image:PATH"),
-        ("live.metrics", "99999", "port from 1 to 65535"),
-        ("live.metrics", "localhost", "PORT or HOST:PORT"),
     ],
 )
 def test_wrong_live_settings_are_told(key: str, value: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_settings(None, [f"{key}={value}"])
-
-
-def test_listeners() -> None:
-    assert parse_listener("9100") == ("127.0.0.1", 9100)
-    assert parse_listener("0.0.0.0:80") == ("0.0.0.0", 80)
-    assert parse_listener("[::1]:9100") == ("::1", 9100)

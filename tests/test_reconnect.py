@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -65,19 +65,33 @@ class Script:
         self.closed += 1
 
 
-def opener(*results: Script | StreamsegError) -> Callable[[], Script]:
-    left = list(results)
+class opener:
+    """An `Opener` that gives or raises one thing after the other."""
 
-    def open_source() -> Script:
-        result = left.pop(0)
+    def __init__(self, *results: Script | StreamsegError, looks: Sequence[bool] = ()) -> None:
+        self._left = list(results)
+        self._looks = list(looks)
+        self.interrupted = threading.Event()
+        self.closed = 0
+
+    def __call__(self) -> Script:
+        result = self._left.pop(0)
         if isinstance(result, StreamsegError):
             raise result
         return result
 
-    return open_source
+    def ready(self) -> bool | None:
+        return self._looks.pop(0) if self._looks else None
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+
+    def close(self) -> None:
+        self.closed += 1
 
 
-QUICK = {"first_s": 0.001, "longest_s": 0.002}
+def quick() -> Backoff:
+    return Backoff(0.001, 0.002)
 
 
 def seconds(frames: Sequence[Frame | None]) -> list[float]:
@@ -97,7 +111,7 @@ def test_time_goes_on_across_a_reconnect() -> None:
     first = Script(frame(0, 100.0, 7.0), frame(1, 100.033, 7.04), SourceLostError("gone"))
     second = Script(frame(0, 5.0, 9.04), frame(1, 5.033, 9.05), None)
     third = Script(frame(0, 0.0, 10.05))
-    source = Reconnecting(opener(first, second, third), INFO, backoff=Backoff(**QUICK))
+    source = Reconnecting(opener(first, second, third), INFO, backoff=quick())
     assert source.state == "connecting"
     frames = [source.read() for _ in range(5)]
     assert seconds(frames) == [0.0, 0.033, 2.033, 2.066, 3.066]
@@ -140,7 +154,7 @@ def test_another_size_is_fitted() -> None:
         return picture.with_picture(picture.planes[:, :4].copy())
 
     source = Reconnecting(
-        opener(Script(frame(0, 0, 0), None), Script(frame(0, 0, 1, width=8))), INFO, fit=fit, backoff=Backoff(**QUICK)
+        opener(Script(frame(0, 0, 0), None), Script(frame(0, 0, 1, width=8))), INFO, fit=fit, backoff=quick()
     )
     widths = [picture.width for picture in (source.read(), source.read()) if picture]
     assert widths == [4, 4]
@@ -150,7 +164,7 @@ def test_another_size_is_fitted() -> None:
 def test_an_absent_source_is_waited_for_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     absent = SourceAbsentError("cannot open rtsp://me:secret@cam/: connection refused")
     with caplog.at_level(logging.INFO, "streamseg"):
-        source = Reconnecting(opener(absent, absent, absent, Script(frame(0, 0, 0))), INFO, backoff=Backoff(**QUICK))
+        source = Reconnecting(opener(absent, absent, absent, Script(frame(0, 0, 0))), INFO, backoff=quick())
         assert source.read() is not None
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0] == "cam: cannot open rtsp://***@cam/: connection refused; trying again"
@@ -161,11 +175,10 @@ def test_an_absent_source_is_waited_for_and_said_once(caplog: pytest.LogCaptureF
 
 
 def test_a_wait_ends_early_when_the_server_answers_again() -> None:
-    looks = iter([False, False, True, True, True])
+    looks = [False, False, True, True, True]
     source = Reconnecting(
-        opener(SourceAbsentError("refused"), Script(frame(0, 0, 0))),
+        opener(SourceAbsentError("refused"), Script(frame(0, 0, 0)), looks=looks),
         INFO,
-        ready=lambda: next(looks),
         backoff=Backoff(60, 60, jitter=0),
     )
     begin = time.monotonic()
@@ -174,27 +187,29 @@ def test_a_wait_ends_early_when_the_server_answers_again() -> None:
     source.close()
 
 
-def test_interrupt_ends_a_wait_and_an_open() -> None:
-    for blocked_in in ("wait", "open", "read"):
-        cancelled = threading.Event()
-        script = Script()
+@pytest.mark.parametrize("blocked_in", ["wait", "open", "read"])
+def test_interrupt_ends_whatever_it_does(blocked_in: str) -> None:
+    script = Script()
 
-        def open_source() -> Script:
-            if blocked_in == "wait":  # noqa: B023
+    class Blocking(opener):
+        def __call__(self) -> Script:
+            if blocked_in == "wait":
                 raise SourceAbsentError("refused")
-            if blocked_in == "open":  # noqa: B023
-                assert cancelled.wait(10)  # noqa: B023
+            if blocked_in == "open":
+                assert self.interrupted.wait(10)
                 raise SourceLostError("cancelled")
-            return script  # noqa: B023
+            return script
 
-        source = Reconnecting(open_source, INFO, cancel=cancelled.set, backoff=Backoff(60, 60))
-        got: list[Frame | None] = []
-        thread = threading.Thread(target=lambda: got.append(source.read()))  # noqa: B023
-        thread.start()
-        source.interrupt()
-        thread.join(5)
-        assert got == [None], blocked_in
-        source.close()
+    opens = Blocking()
+    source = Reconnecting(opens, INFO, backoff=Backoff(60, 60))
+    got: list[Frame | None] = []
+    thread = threading.Thread(target=lambda: got.append(source.read()))
+    thread.start()
+    source.interrupt()
+    thread.join(5)
+    assert got == [None]
+    source.close()
+    assert opens.closed == 1
 
 
 def test_it_is_closed_while_nobody_watches() -> None:
@@ -231,7 +246,7 @@ def test_sound_moves_with_the_picture() -> None:
     other = Track(0, "audio", "opus", None)
     first = Script(frame(0, 100.0, 0.0), None, packets=[Packet(theirs, "a")])
     second = Script(frame(0, 7.0, 2.0), packets=[Packet(theirs, "b"), Packet(other, "c")])
-    source = Reconnecting(opener(first, second), replace(INFO, tracks=[SOUND]), shift=shift, backoff=Backoff(**QUICK))
+    source = Reconnecting(opener(first, second), replace(INFO, tracks=[SOUND]), shift=shift, backoff=quick())
     source.read()
     assert len(source.take_packets()) == 1
     source.read()

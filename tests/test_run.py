@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -294,12 +295,21 @@ def test_a_signal_finalises_the_file(number: signal.Signals, network: Path, tmp_
     assert not list(tmp_path.glob("*.partial*"))
 
 
-def interrupt(command: list[str], *, times: int, ready: float = 2.5, **streams: object) -> tuple[int, str]:
-    """Start the program, send so many SIGINTs, and say how it ended."""
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler of its own for a signal."""
+    found = re.search(r"^SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
+
+
+def interrupt(command: list[str], *, times: int, apart_s: float = 0.5, **streams: object) -> tuple[int, str]:
+    """Start the program, send so many SIGINTs once it listens to signals, and say how it ended."""
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **streams)
     try:
+        deadline = time.monotonic() + 60
+        while not catches(process.pid, signal.SIGTERM) and time.monotonic() < deadline:
+            time.sleep(0.05)
         for _ in range(times):
-            time.sleep(ready)
+            time.sleep(apart_s)
             process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
     finally:

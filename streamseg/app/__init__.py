@@ -2,6 +2,7 @@
 
 from streamseg.app.background import VirtualBackground, background_edges, background_smoother
 from streamseg.app.build import build
+from streamseg.app.fleet import Fleet
 from streamseg.app.run import Run, versions
 
-__all__ = ["Run", "VirtualBackground", "background_edges", "background_smoother", "build", "versions"]
+__all__ = ["Fleet", "Run", "VirtualBackground", "background_edges", "background_smoother", "build", "versions"]

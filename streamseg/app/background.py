@@ -11,7 +11,7 @@ from streamseg.config import Settings, parse_background
 from streamseg.effects import Backdrop, Background, BlurredRoom, Edges, Effect, Pictures, PlainColour
 from streamseg.engine import Metrics
 from streamseg.errors import ConfigError
-from streamseg.frame import Colour, Frame, Output, VideoInfo
+from streamseg.frame import Frame, Output, VideoInfo
 from streamseg.segment.load import Segmenter
 from streamseg.segment.result import Matte
 from streamseg.sources import open_source
@@ -57,6 +57,11 @@ class VirtualBackground:
         self._look = self._shown = look
         self._metrics = metrics
         self._seconds: float | None = None
+
+    @property
+    def look(self) -> Look:
+        """The look of the last frame."""
+        return self._shown
 
     def change(self, look: Look) -> None:
         """Use another look from the next frame on; any thread."""
@@ -156,7 +161,7 @@ def _backdrop(
     if kind == "color":
         return PlainColour(value)
     if kind in ("image", "video"):
-        colour, limit = _computed(info.colour, info.height), settings.source.max_pixels
+        colour, limit = info.colour.settled(info.height), settings.source.max_pixels
         if kind == "image":
             still = open_source(value, max_pixels=limit, colour=colour)
             try:
@@ -172,10 +177,3 @@ def _backdrop(
         stack.callback(looped.close)
         return Pictures(looped, settings.background.fit)
     return None
-
-
-def _computed(colour: Colour, height: int) -> Colour:
-    """The same colour with the matrix spelt out that an unspecified one stands for at this height."""
-    if colour.matrix in (0, 2, 3):
-        return replace(colour, matrix=6 if height <= 576 else 1)
-    return colour

@@ -8,22 +8,45 @@ from contextlib import ExitStack
 import cv2
 
 from streamseg.app.background import VirtualBackground, look_of
-from streamseg.app.network import segmenter_of
-from streamseg.app.outputs import check_paths, open_sinks, output_urls
+from streamseg.app.live import Demand, LiveOpening, Slate, connect
+from streamseg.app.network import Sessions, segmenter_of
+from streamseg.app.outputs import check_paths, is_live_output, open_sinks, output_urls
 from streamseg.app.run import Run
 from streamseg.config import Settings, parse_background
-from streamseg.engine import Metrics, Pipeline
+from streamseg.engine import FailClosed, Metrics, Paced, Pipeline, Reconnecting, Reopening
+from streamseg.errors import ConfigError
+from streamseg.frame import Sink, Source
 from streamseg.segment.store import resolve
-from streamseg.sources import open_source
+from streamseg.sources import is_live_url, open_source
+from streamseg.sources.oriented import Oriented
+
+__all__ = ["build"]
+
+_STATES = {
+    "connecting": "waiting for the camera",
+    "reconnecting": "camera lost, connecting again",
+    "idle": "nobody is watching",
+    "live": "no picture from the camera",
+    "ended": "the end",
+}
 
 
-def build(settings: Settings, say: Callable[[str], None], *, protected: Sequence[str] = ()) -> Run:
+def build(
+    settings: Settings,
+    say: Callable[[str], None],
+    *,
+    protected: Sequence[str] = (),
+    name: str = "",
+    sessions: Sessions | None = None,
+) -> Run:
     """Open everything that `settings` name; nothing runs yet.
 
     Args:
         settings: of the run.
         say: receives one-line remarks for the user, such as which network was chosen and why.
         protected: files that no output may replace, besides the source, the background and the network.
+        name: of the stream, where there are several.
+        sessions: of the networks, which several streams share.
 
     Raises:
         StreamsegError: something cannot be had as asked; what was opened is closed again.
@@ -34,19 +57,73 @@ def build(settings: Settings, say: Callable[[str], None], *, protected: Sequence
     cv2.setNumThreads(1)
     # The pipeline closes what it is handed; until it has it, and if anything fails before, we do.
     with ExitStack() as handed, ExitStack() as stack:
-        source = open_source(
-            settings.source.url, max_pixels=settings.source.max_pixels, threads=settings.source.threads
-        )
-        handed.callback(source.close)
         model = resolve(settings.model.name, offline=settings.model.offline, say=say)
+        demand = Demand(settings.live.on_demand_delay_s) if settings.live.on_demand else None
+        source = _open_source(settings, outputs, say, demand)
+        handed.callback(source.close)
         if model.remark:
             say(model.remark)
-        segmenter, keep = segmenter_of(model, settings)
+        segmenter, keep = segmenter_of(model, settings, sessions or Sessions())
         metrics = Metrics()
         process = VirtualBackground(segmenter, look_of(settings, source.info, keep, metrics, say), metrics)
         stack.callback(process.close)
-        kind, _ = parse_background(settings.background.spec)
-        sinks = open_sinks(settings, outputs, source.info, alpha=kind == "transparent", stack=handed)
-        pipeline = Pipeline(source, process, list(sinks.values()), metrics=metrics)
+        alpha = parse_background(settings.background.spec)[0] == "transparent"
+        closed: FailClosed | None = None
+        card = None
+        if isinstance(source, Reconnecting):
+            slate = Slate(settings, source.info, lambda: process.look)
+            card = slate.card("")
+            closed = FailClosed(
+                process,
+                slate,
+                state=_state_of(source),
+                metrics=metrics,
+                interval_s=float(1 / source.info.rate) if source.info.rate else 1 / 30,
+            )
+        sinks = open_sinks(settings, outputs, source.info, alpha=alpha, slate=card, stack=handed)
+        if demand is not None:
+            demand.ask(_readers(sinks, stack))
+        pipeline = Pipeline(source, closed or process, list(sinks.values()), metrics=metrics, stand_in=closed)
         handed.pop_all()
-        return Run(pipeline, source, segmenter, model, sinks, settings, stack.pop_all())
+        return Run(name, pipeline, source, process, segmenter, keep, model, sinks, settings, stack.pop_all())
+
+
+def _open_source(
+    settings: Settings, outputs: Sequence[str], say: Callable[[str], None], demand: Demand | None
+) -> Source:
+    asked = settings.source
+    if is_live_url(asked.url):
+        opening = LiveOpening(settings, asked.url)
+        try:
+            return connect(settings, opening, say, wanted=demand)
+        except BaseException:
+            opening.close()
+            raise
+    if demand is not None:
+        raise ConfigError(f"--on-demand is for cameras and streams, not for {asked.url}; leave it out")
+    source: Source = open_source(asked.url, max_pixels=asked.max_pixels, threads=asked.threads)
+    if asked.rotate or asked.mirror:
+        source = Oriented(source, asked.rotate, mirror=asked.mirror)
+    return Paced(source) if any(is_live_output(url) for url in outputs) else source
+
+
+def _state_of(source: Reconnecting) -> Callable[[], str]:
+    return lambda: _STATES[source.state]
+
+
+def _readers(sinks: dict[str, Sink], stack: ExitStack) -> Callable[[], bool]:
+    for url, sink in sinks.items():
+        if url.startswith("virtualcam:") and isinstance(sink, Reopening):
+            device = getattr(sink.current, "device", None)
+            if device is None:
+                raise ConfigError(f"--on-demand needs to know who reads {url}, and it is not open; free it first")
+            # Where it does not exist, there is no fcntl either, which it needs.
+            from streamseg.sinks.v4l2 import Readers
+
+            try:
+                readers = Readers(device)
+            except OSError as error:
+                raise ConfigError(f"--on-demand cannot tell who reads {device}: {error.strerror}") from error
+            stack.callback(readers.close)
+            return readers.watched
+    raise ConfigError("--on-demand needs a virtual camera: add -o virtualcam:")

@@ -5,14 +5,54 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from streamseg.config import Settings
+from streamseg.engine import Turns
 from streamseg.errors import ConfigError
 from streamseg.segment.load import Segmenter, load_segmenter
+from streamseg.segment.ort import Runs, Session
 from streamseg.segment.store import ResolvedModel
 
 
-def segmenter_of(resolved: ResolvedModel, settings: Settings) -> tuple[Segmenter, frozenset[int] | None]:
+class Sessions:
+    """The network sessions of a process: streams that ask for the same network share one, and take turns."""
+
+    def __init__(self) -> None:
+        self._shared: dict[tuple[Path, str, int | None], _InTurns] = {}
+
+    def __call__(self, path: Path, provider: str, threads: int | None) -> Runs:
+        """The session of a network; built at the first time.
+
+        Raises:
+            ModelLoadError: it cannot be.
+        """
+        key = (path.resolve(), provider, threads)
+        if key not in self._shared:
+            self._shared[key] = _InTurns(Session(path, provider=provider, threads=threads))
+        return self._shared[key]
+
+
+class _InTurns:
+    """A session that several threads may use; whoever has waited longest comes first."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._turns = Turns()
+        self.provider = session.provider
+        self.cpu_nodes = session.cpu_nodes
+        self.threads = session.threads
+
+    def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        with self._turns:
+            return self._session.run(outputs, feeds)
+
+
+def segmenter_of(
+    resolved: ResolvedModel, settings: Settings, sessions: Sessions
+) -> tuple[Segmenter, frozenset[int] | None]:
     """The segmenter, and the class ids to keep; None where the network tells no classes apart."""
     path, model = resolved.path, settings.model
     keep = None
@@ -26,6 +66,7 @@ def segmenter_of(resolved: ResolvedModel, settings: Settings) -> tuple[Segmenter
         path,
         provider=model.provider,
         threads=model.threads or None,
+        open_session=sessions,
         size_wh=size_wh,
         confidence=model.confidence,
         iou=model.iou,

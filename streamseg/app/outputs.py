@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from streamseg.config import Settings, parse_background
-from streamseg.errors import ConfigError
-from streamseg.frame import Sink, VideoInfo
+from streamseg.engine import Backoff, Reopening
+from streamseg.errors import ConfigError, SinkAbsentError, redact
+from streamseg.frame import Plane, Sink, VideoInfo
 from streamseg.segment.describe import record
 from streamseg.sinks import LinesSink, MatteSink, open_sink, same_file
+from streamseg.sinks.images import is_picture_name
+from streamseg.sinks.recording import RecordingSink
+from streamseg.units import parse_duration_s, parse_size_bytes
+from streamseg.web.preview import PreviewSink
+from streamseg.web.server import listen_address
+
+_log = logging.getLogger(__name__)
 
 
 def output_urls(settings: Settings, say: Callable[[str], None]) -> list[str]:
@@ -52,7 +62,7 @@ def check_paths(settings: Settings, outputs: Sequence[str], protected: Sequence[
         if path == "-":
             raise ConfigError("standard output is for the picture (-o -); name a file for the matte, results or report")
     for number, path in enumerate(written):
-        if path in ("-", "null:"):
+        if path in ("-", "null:") or is_live_output(path):
             continue
         for source, name in inputs:
             if same_file(source, path):
@@ -70,10 +80,30 @@ def check_paths(settings: Settings, outputs: Sequence[str], protected: Sequence[
             raise ConfigError(f"cannot write report {output.report}: no file can be made there; choose another place")
 
 
+def written_files(settings: Settings) -> list[str]:
+    """Everything that a run writes under a name."""
+    output = settings.output
+    named = (*output.sinks, output.matte, output.results, output.report)
+    return [path for path in named if path and path not in ("-", "null:")]
+
+
+def is_live_output(url: str) -> bool:
+    """Whether it is watched while the run goes on: a virtual camera, a stream or a preview."""
+    return url.startswith("virtualcam:") or "://" in url
+
+
 def open_sinks(
-    settings: Settings, outputs: Sequence[str], info: VideoInfo, *, alpha: bool, stack: ExitStack
+    settings: Settings, outputs: Sequence[str], info: VideoInfo, *, alpha: bool, slate: Plane | None, stack: ExitStack
 ) -> dict[str, Sink]:
-    """The sinks by URL, each to be closed by `stack`.
+    """The sinks by what a user may read of their URL, each to be closed by `stack`.
+
+    Args:
+        settings: of the run.
+        outputs: where the picture goes.
+        info: of the source.
+        alpha: write the frames' opacity.
+        slate: (H * 3 / 2, W) uint8, what a virtual camera shows when the run itself gives nothing.
+        stack: closes them.
 
     Raises:
         SinkOpenError: one cannot be opened as asked.
@@ -81,16 +111,8 @@ def open_sinks(
     output = settings.output
     sinks: dict[str, Sink] = {}
     for url in outputs:
-        sinks[url] = open_sink(
-            url,
-            info,
-            encoder=output.encoder or None,
-            quality=output.quality or None,
-            container_format=output.format or None,
-            alpha=alpha and url != "null:",
-            threads=output.threads,
-        )
-        stack.callback(sinks[url].close)
+        sinks[redact(url)] = _open_one(settings, url, info, alpha=alpha, slate=slate)
+        stack.callback(sinks[redact(url)].close)
     if output.matte:
         sinks[output.matte] = MatteSink(output.matte, info)
         stack.callback(sinks[output.matte].close)
@@ -98,3 +120,48 @@ def open_sinks(
         sinks[output.results] = LinesSink(output.results, record)
         stack.callback(sinks[output.results].close)
     return sinks
+
+
+def _open_one(settings: Settings, url: str, info: VideoInfo, *, alpha: bool, slate: Plane | None) -> Sink:
+    output = settings.output
+    encoding: dict[str, Any] = {
+        "encoder": output.encoder or None,
+        "quality": output.quality or None,
+        "threads": output.threads,
+    }
+    if url.startswith(("http://", "https://")):
+        host, port = listen_address(url)
+        return PreviewSink(host, port, token=output.token or None, title=info.name)
+    if url.startswith("virtualcam:"):
+        from streamseg.sinks.virtualcam import open_virtual_camera
+
+        return _lasting(settings, url, lambda: open_virtual_camera(url, info, slate=slate))
+    if "://" in url:
+        from streamseg.sinks.publish import open_publisher
+
+        return _lasting(settings, url, lambda: open_publisher(url, info, **encoding))
+    if info.live and not alpha and url not in ("-", "null:") and not is_picture_name(url):
+        return _lasting(
+            settings,
+            url,
+            lambda: RecordingSink(
+                url,
+                info,
+                segment_s=parse_duration_s(output.segment) if output.segment else None,
+                keep_for_s=parse_duration_s(output.keep_for) if output.keep_for else None,
+                max_bytes=parse_size_bytes(output.max_disk) if output.max_disk else None,
+                **encoding,
+            ),
+        )
+    return open_sink(url, info, container_format=output.format or None, alpha=alpha and url != "null:", **encoding)
+
+
+def _lasting(settings: Settings, url: str, open_it: Callable[[], Sink]) -> Sink:
+    """A sink that is opened again when it was lost; one that is only absent is waited for."""
+    backoff = Backoff(longest_s=settings.source.longest_backoff_s)
+    try:
+        first = open_it()
+    except SinkAbsentError as error:
+        _log.warning("%s; waiting for it", error)
+        first = None
+    return Reopening(open_it, name=redact(url), first=first, backoff=backoff)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 
 import streamseg
+from streamseg.app.background import VirtualBackground, look_of
 from streamseg.config import Settings
-from streamseg.engine import Pipeline
+from streamseg.engine import Pipeline, Reconnecting, Reopening
 from streamseg.frame import Sink, Source
 from streamseg.segment.load import Segmenter
 from streamseg.segment.store import ResolvedModel
@@ -22,37 +24,88 @@ from streamseg.segment.store import ResolvedModel
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """A pipeline and what there is to say about it."""
+    """A pipeline and what there is to say about it.
 
+    `name` is that of the stream where there are several; `sinks` are under what a user may read of their URLs.
+    """
+
+    name: str
     pipeline: Pipeline
     source: Source
+    process: VirtualBackground
     segmenter: Segmenter
+    keep: frozenset[int] | None
     model: ResolvedModel
     sinks: Mapping[str, Sink]
     settings: Settings
     resources: ExitStack
+
+    def discard(self) -> None:
+        """Let go of everything; for a run that was never started."""
+        for sink in self.sinks.values():
+            sink.close()
+        self.source.close()
+        self.resources.close()
 
     def notices(self) -> list[str]:
         """Remarks of the source and the sinks so far, in one line each."""
         lines = list(self.source.notices)
         for url, sink in self.sinks.items():
             lines.extend(f"{url}: {notice}" for notice in sink.notices)
-        return lines
+        return [f"{self.name}: {line}" for line in lines] if self.name else lines
+
+    @property
+    def state(self) -> str:
+        """``live``, ``connecting``, ``reconnecting`` or ``idle``; a run that is over is the fleet's to tell."""
+        return self.source.state if isinstance(self.source, Reconnecting) else "live"
+
+    @property
+    def frames_out(self) -> int:
+        """Pictures written to the first output."""
+        return self.pipeline.metrics.get("frames out 0")
+
+    def change(self, settings: Settings, say: Callable[[str], None]) -> None:
+        """Take over what may change while it runs: background, edges, smoothing, thresholds, the largest alone.
+
+        Raises:
+            StreamsegError: it cannot be had as asked; everything stays as it was.
+        """
+        self.process.change(look_of(settings, self.source.info, self.keep, self.pipeline.metrics, say))
+        self.segmenter.retune(confidence=settings.model.confidence, iou=settings.model.iou)
+
+    def measured(self) -> dict[str, Any]:
+        """Counts, stages by name, drops by reason and what the sinks did, so far."""
+        snapshot = self.pipeline.metrics.snapshot()
+        counts, stages = snapshot["counts"], snapshot["stages"]
+        sinks = {}
+        for number, (url, sink) in enumerate(self.sinks.items()):
+            for stage in ("write", "latency"):
+                if f"{stage}-{number}" in stages:
+                    stages[f"{stage} {url}"] = stages.pop(f"{stage}-{number}")
+            own = dict(getattr(sink, "counts", {}))
+            sinks[url] = {
+                "state": sink.state if isinstance(sink, Reopening) else "open",
+                "frames": counts.pop(f"frames out {number}", 0),
+                "reopens": own.pop("reopened", 0),
+                "counts": own,
+            }
+        return {
+            "counts": counts,
+            "irregularities": dict(self.source.counts),
+            "stages": stages,
+            "drops": self.pipeline.drops,
+            "sinks": sinks,
+        }
 
     def report(self, *, wall_s: float, outcome: str) -> dict[str, Any]:
         """What happened, ready for JSON. `outcome` is ``finished``, ``interrupted`` or an error's message."""
-        measured = self.pipeline.metrics.snapshot()
-        counts = measured["counts"]
+        measured = self.measured()
         info = self.source.info
-        stages = dict(measured["stages"])
-        written = {}
-        for number, url in enumerate(self.sinks):
-            if f"write-{number}" in stages:
-                stages[f"write {url}"] = stages.pop(f"write-{number}")
-            written[url] = counts.get(f"frames out {number}", 0)
-        frames_in = counts.get("frames in", 0)
+        frames_in = measured["counts"].get("frames in", 0)
+        sinks = measured["sinks"]
         return {
             "streamseg": streamseg.__version__,
+            **({"stream": self.name} if self.name else {}),
             "outcome": outcome,
             "source": {
                 "url": info.name,
@@ -61,17 +114,20 @@ class Run:
                 "rate": str(info.rate) if info.rate else None,
                 "time_base": str(info.time_base),
                 "colour": asdict(info.colour),
-                "irregularities": dict(self.source.counts),
+                "live": info.live,
+                "irregularities": measured["irregularities"],
             },
-            "sinks": [{"url": url, "frames": frames} for url, frames in written.items()],
+            "sinks": [{"url": url, **sink} for url, sink in sinks.items()],
             "frames": {
                 "in": frames_in,
-                "out": next(iter(written.values()), 0),
-                "dropped": self.pipeline.drops,
+                "out": next((sink["frames"] for sink in sinks.values()), 0),
+                "dropped": measured["drops"],
+                **{name: count for name, count in measured["counts"].items() if name != "frames in"},
             },
             "wall_s": round(wall_s, 3),
             "fps": round(frames_in / wall_s, 2) if wall_s > 0 else None,
-            "stages": stages,
+            "stages": measured["stages"],
+            "rss_bytes": rss_bytes(),
             "model": {
                 "name": self.model.name,
                 "licence": self.model.licence,
@@ -86,7 +142,7 @@ class Run:
             "versions": versions(),
             "machine": {"system": platform.platform(), "processor": platform.machine()},
             "notices": self.notices(),
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": self.settings.without_secrets(),
         }
 
 
@@ -99,3 +155,19 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def rss_bytes() -> int | None:
+    """Memory held in RAM by this process and its children; None where that cannot be told."""
+    try:
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in (os.getpid(), *_children()))
+    except (OSError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _children() -> list[int]:
+    pids: list[int] = []
+    for task in Path("/proc/self/task").iterdir():
+        pids += map(int, (task / "children").read_text().split())
+    return pids

@@ -22,16 +22,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 failed, 2 wrong use or input, 130 interrupted."""
-    # The command modules pull in OpenCV, PyAV and ONNX: --help and --version do without.
-    from streamseg.cli import demo, doctor, models, run
-
-    parser = _Parser(prog="streamseg", description="Cut out, clean up and annotate a live picture.")
-    parser.add_argument("--version", action="version", version=f"streamseg {streamseg.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for module in (run, demo, models, doctor):
-        module.add_parser(commands)
-    args = parser.parse_args(argv)
     try:
+        args = _parse(argv)
         return int(args.function(args))
     except KeyboardInterrupt:
         return 130
@@ -51,3 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(redact(f"streamseg: {where}{(error.strerror or str(error)).lower()}"), file=sys.stderr)
         return 2
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    # They pull in OpenCV, PyAV and ONNX, which takes a while: an interrupt must find us ready.
+    from streamseg.cli import demo, doctor, models, run
+
+    parser = _Parser(prog="streamseg", description="Cut out, clean up and annotate a live picture.")
+    parser.add_argument("--version", action="version", version=f"streamseg {streamseg.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for module in (run, demo, models, doctor):
+        module.add_parser(commands)
+    return parser.parse_args(argv)

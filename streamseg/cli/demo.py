@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streamseg.cli.run import execute, tell
+from streamseg.cli.log import Voice, tell
+from streamseg.cli.run import execute
 from streamseg.config import load_settings
 from streamseg.errors import SinkOpenError, SourceError
 from streamseg.frame import Colour, Frame, Origin, Output, VideoInfo
@@ -78,7 +79,7 @@ def _demo(args: argparse.Namespace) -> int:
             "model.name": args.model,
             "model.offline": args.offline,
         }
-        code = execute(load_settings(arguments=arguments), quiet=args.quiet)
+        code = execute({"": load_settings(arguments=arguments)}, Voice(quiet=args.quiet, as_json=False))
         if code:
             return code
         _write_before_after(clip, output, picture)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["Show", "progress"]
+__all__ = ["Show", "progress", "status_line"]
 
 _PLAIN_EVERY_S = 5.0
+_STATUS_EVERY_S = 60.0
 
 
 class Show(Protocol):
@@ -40,6 +42,32 @@ def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Show]:
             yield show
     else:
         yield _Lines(label, total)
+
+
+@contextmanager
+def status_line(status: Callable[[], str], say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Show how something goes that has no end: a line that changes on a terminal, one a minute elsewhere.
+
+    Args:
+        status: gives the line.
+        say: says a line where there is no terminal.
+
+    Yields:
+        to be called as often as you like.
+    """
+    if sys.stderr.isatty():
+        with Console(stderr=True).status("") as spinner:
+            yield lambda: spinner.update(escape(status()))
+        return
+    told = time.monotonic()
+
+    def show() -> None:
+        nonlocal told
+        if time.monotonic() - told >= _STATUS_EVERY_S:
+            told = time.monotonic()
+            say(status())
+
+    yield show
 
 
 @contextmanager

@@ -6,19 +6,24 @@ import argparse
 import json
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from streamseg.app import Run, build
-from streamseg.cli.progress import progress
-from streamseg.config import Settings, load_settings
+from streamseg.app import Fleet, Run
+from streamseg.cli.log import Voice, logged
+from streamseg.cli.progress import progress, status_line
+from streamseg.config import Settings, load_runs
 from streamseg.errors import SinkWriteError, StreamsegError, redact
+from streamseg.sources import is_live_url
+from streamseg.web.notify import Notifier
+from streamseg.web.server import listen_address
+from streamseg.web.status import StatusServer
 
-__all__ = ["add_parser", "execute", "tell"]
+__all__ = ["add_parser", "execute"]
 
 # Command line option -> dotted key.
 _KEYS = {
@@ -34,7 +39,18 @@ _KEYS = {
     "keep_largest": "keep.largest",
     "encoder": "output.encoder",
     "quality": "output.quality",
-    "format": "output.format",
+    "size": "source.size",
+    "fps": "source.fps",
+    "transport": "source.transport",
+    "mirror": "source.mirror",
+    "rotate": "source.rotate",
+    "segment": "output.segment",
+    "keep_for": "output.keep_for",
+    "max_disk": "output.max_disk",
+    "audio_delay": "output.audio_delay_ms",
+    "on_demand": "live.on_demand",
+    "slate": "live.slate",
+    "metrics": "live.metrics",
     "report": "output.report",
     "matte": "output.matte",
     "results": "output.results",
@@ -44,8 +60,19 @@ _KEYS = {
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("run", help="run a video or pictures through the pipeline")
-    parser.add_argument("source", metavar="SOURCE", nargs="?", help="video file, image, folder, glob, or - for stdin")
-    parser.add_argument("-o", "--output", metavar="SINK", action="append", help="video file, image pattern, null: or -")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="video file, image, folder, glob, -, camera (0, /dev/video2, camera:NAME), rtsp://, http://, screen:, test:",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="SINK",
+        action="append",
+        help="video file, image pattern, virtualcam:, rtsp://, rtmp://, http://127.0.0.1:PORT/, null: or -; repeatable",
+    )
     parser.add_argument("--task", choices=["background"])
     backgrounds = "blur[:0.6], image:PATH, video:PATH, color:#rrggbb, green, transparent or none"
     parser.add_argument("--background", metavar="SPEC", help=backgrounds)
@@ -56,7 +83,23 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--keep-largest", action="store_true", default=None, help="only the largest of them")
     parser.add_argument("--encoder", metavar="NAME", help="video encoder, such as libx264 or h264_nvenc")
     parser.add_argument("--quality", metavar="Q", help="low, medium, high, lossless or the encoder's number")
-    parser.add_argument("--format", metavar="NAME", help="container of standard output (-o -)")
+    parser.add_argument(
+        "--format", metavar="NAME", help="what a camera sends (mjpeg, yuyv422), or the container of -o -"
+    )
+    parser.add_argument("--size", metavar="WxH", help="size asked of a camera or screen")
+    parser.add_argument("--fps", type=float, metavar="N", help="frames per second asked of a camera or screen")
+    parser.add_argument("--transport", choices=["tcp", "udp"], help="how RTSP pictures travel (tcp)")
+    parser.add_argument("--mirror", action="store_true", default=None, help="exchange left and right")
+    parser.add_argument("--rotate", type=int, choices=[0, 90, 180, 270], help="turn the picture clockwise")
+    parser.add_argument("--segment", metavar="10m", help="cut a live recording into files of this length")
+    parser.add_argument("--keep-for", metavar="7d", help="remove files of the recording when they are this old")
+    parser.add_argument("--max-disk", metavar="50GB", help="most that the files of the recording take together")
+    parser.add_argument("--audio-delay", type=int, metavar="MS", help="play the carried sound this much later")
+    parser.add_argument(
+        "--on-demand", action="store_true", default=None, help="open the camera only while somebody reads"
+    )
+    parser.add_argument("--slate", metavar="SPEC", help="shown without a picture: card, background or image:PATH")
+    parser.add_argument("--metrics", metavar="[HOST:]PORT", help="answer /metrics (Prometheus) and /healthz here")
     parser.add_argument("--config", metavar="FILE|PRESET", help="YAML file, or zoom, dashcam, rtsp")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="any setting by its dotted key")
     parser.add_argument("--report", metavar="FILE.json", help="write what happened as one JSON document")
@@ -65,110 +108,207 @@ def add_parser(commands: Any) -> None:
         "--results", metavar="FILE.jsonl", help="write boxes, classes, scores and masks, a line a frame"
     )
     parser.add_argument("--offline", action="store_true", default=None, help="never download anything")
+    parser.add_argument("--log-json", action="store_true", help="say everything as one JSON document a line")
     parser.add_argument("--quiet", action="store_true", help="say nothing unless it fails")
     parser.set_defaults(function=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     arguments = {key: value for name, key in _KEYS.items() if (value := getattr(args, name)) is not None}
-    settings = load_settings(args.config, args.set, arguments)
-    return execute(settings, quiet=args.quiet, protected=[args.config] if args.config else [])
+    if args.format is not None:
+        # One word for two things, as cameras and standard output never meet: what a camera sends, else a container.
+        camera = is_live_url(args.source or "") and "://" not in (args.source or "")
+        arguments["source.format" if camera and "-" not in (args.output or []) else "output.format"] = args.format
+
+    def load() -> Mapping[str, Settings]:
+        return load_runs(args.config, args.set, arguments)
+
+    voice = Voice(quiet=args.quiet, as_json=args.log_json)
+    return execute(load(), voice, protected=[args.config] if args.config else [], reload=load)
 
 
-def execute(settings: Settings, *, quiet: bool, label: str = "", protected: Sequence[str] = ()) -> int:
+def execute(
+    settings: Mapping[str, Settings],
+    voice: Voice,
+    *,
+    protected: Sequence[str] = (),
+    reload: Callable[[], Mapping[str, Settings]] | None = None,
+) -> int:
     """Run with these settings; returns the exit code.
 
     Args:
-        settings: of the run.
-        quiet: say nothing.
-        label: what the progress bar calls it.
+        settings: of the runs, by the name of the stream.
+        voice: says what happens.
         protected: files that no output may replace.
+        reload: gives the settings anew, when the user asks for it with SIGHUP.
 
     Raises:
         StreamsegError: it could not be begun, or failed on the way.
     """
-    say: Callable[[str], None] = (lambda line: None) if quiet else tell
-    with _Signals() as signals:
+    with logged(voice), _Signals() as signals, ExitStack() as stack:
         try:
-            run = build(settings, say, protected=protected)
+            fleet = Fleet(settings, voice, protected=protected)
         except (KeyboardInterrupt, StreamsegError):
             if signals.received:
                 return 128 + signals.received[0]
             raise
-        signals.run = run
+        signals.fleet = fleet
+        watch = _Watch(fleet, settings, voice)
+        try:
+            watch.listen(stack)
+        except BaseException:
+            fleet.discard()
+            raise
         if signals.received:
-            run.pipeline.stop()
-        return _watch(run, settings, signals, say, quiet=quiet, label=label)
+            fleet.stop()
+        return watch.run(signals, reload)
 
 
-def _watch(
-    run: Run, settings: Settings, signals: _Signals, say: Callable[[str], None], *, quiet: bool, label: str
-) -> int:
-    said: set[str] = set()
+class _Watch:
+    """What the main thread does while the runs go on: shows, tells, answers signals."""
 
-    def remark() -> None:
-        for line in run.notices():
-            if line not in said:
-                said.add(line)
-                say(line)
+    def __init__(self, fleet: Fleet, settings: Mapping[str, Settings], voice: Voice) -> None:
+        self._fleet = fleet
+        self._settings = settings
+        self._voice = voice
+        self._said: set[str] = set()
+        self._sample: Mapping[str, Any] = {}
+        self._notifier = Notifier()
 
-    began = time.monotonic()
-    outcome = "failed"
-    info = run.source.info
-    try:
-        with run.resources:
-            run.pipeline.start()
-            with progress(label or Path(info.name).name, info.frame_count, quiet=quiet) as show:
-                while not run.pipeline.wait(0.2):
-                    show(run.pipeline.metrics.get("frames out 0"))
-                    remark()
-                show(run.pipeline.metrics.get("frames out 0"))
-        outcome = "interrupted" if signals.received else "finished"
-    except StreamsegError as error:
-        outcome = redact(str(error))
-        raise
-    finally:
-        remark()
-        wall_s = time.monotonic() - began
-        if settings.output.report:
-            _write_report(settings.output.report, run.report(wall_s=wall_s, outcome=outcome))
-    for what, count in run.source.counts.items():
-        if count:
-            say(f"{info.name}: {count} {what}")
-    frames = run.pipeline.metrics.get("frames out 0")
-    written = ", ".join(url for url in run.sinks if url != "null:") or "nowhere"
-    say(f"{outcome}: {frames} frames in {wall_s:.1f} s ({frames / max(wall_s, 1e-9):.1f} fps) to {written}")
-    return 128 + signals.received[0] if signals.received else 0
+    def listen(self, stack: ExitStack) -> None:
+        """Open the address that answers how it goes, where one was asked for."""
+        stack.callback(self._notifier.close)
+        self._sample = self._fleet.sample()
+        addresses = {own.live.metrics: own.output.token for own in self._settings.values() if own.live.metrics}
+        for address, token in addresses.items():
+            host, port = listen_address(address)
+            server = StatusServer(host, port, sample=lambda: self._sample, token=token or None)
+            stack.callback(server.close)
+
+    def run(self, signals: _Signals, reload: Callable[[], Mapping[str, Settings]] | None) -> int:
+        fleet, voice = self._fleet, self._voice
+        began = time.monotonic()
+        outcome = "failed"
+        try:
+            fleet.start()
+            self._notifier.ready()
+            with self._shown() as show:
+                told = 0.0
+                while not fleet.wait(0.1 if signals.received else 0.2):
+                    self._remark()
+                    if signals.reload and reload is not None:
+                        self._reload(reload)
+                        signals.reload = False
+                    if time.monotonic() - told >= 1.0:
+                        told = time.monotonic()
+                        self._sample = fleet.sample()
+                        if fleet.is_moving():
+                            self._notifier.alive(_status(self._sample))
+                    show()
+                show()
+            outcome = "interrupted" if signals.received else "finished"
+        except StreamsegError as error:
+            outcome = redact(str(error))
+            raise
+        finally:
+            self._notifier.stopping()
+            fleet.close()
+            self._remark()
+            wall_s = time.monotonic() - began
+            for name, report in fleet.reports(outcome=outcome).items():
+                if path := self._settings[name].output.report:
+                    _write_report(path, report)
+        for name, run in fleet.runs.items():
+            lead = f"{name}: " if name else ""
+            for what, count in run.source.counts.items():
+                if count:
+                    voice(f"{lead}{run.source.info.name}: {count} {what}")
+            frames = run.frames_out
+            written = ", ".join(url for url in run.sinks if url != "null:") or "nowhere"
+            rate = f"{frames / max(wall_s, 1e-9):.1f} fps"
+            voice(f"{lead}{outcome}: {frames} frames in {wall_s:.1f} s ({rate}) to {written}")
+        if signals.received:
+            return 128 + signals.received[0]
+        return 1 if fleet.failed else 0
+
+    def _shown(self) -> AbstractContextManager[Callable[[], None]]:
+        runs = list(self._fleet.runs.values())
+        if self._voice.quiet:
+            return nullcontext(lambda: None)
+        if len(runs) > 1 or runs[0].source.info.live:
+            return status_line(lambda: _status(self._sample), self._voice)
+        return self._bar(runs[0])
+
+    @contextmanager
+    def _bar(self, run: Run) -> Iterator[Callable[[], None]]:
+        info = run.source.info
+        with progress(Path(info.name).name, info.frame_count, quiet=self._voice.as_json) as show:
+            yield lambda: show(run.frames_out)
+
+    def _remark(self) -> None:
+        for line in self._fleet.notices():
+            if line not in self._said:
+                self._said.add(line)
+                self._voice(line)
+
+    def _reload(self, reload: Callable[[], Mapping[str, Settings]]) -> None:
+        self._notifier.reloading()
+        try:
+            self._fleet.change(reload())
+            self._voice("settings read again")
+        except StreamsegError as error:
+            self._voice.event("warning", f"settings not taken over: {error}")
+        self._notifier.ready()
 
 
-def tell(line: str) -> None:
-    """One line to the user, on standard error."""
-    print(redact(line), file=sys.stderr, flush=True)
+def _status(sample: Mapping[str, Any]) -> str:
+    """One line about all streams."""
+    streams: Mapping[str, Mapping[str, Any]] = sample.get("streams", {})
+    parts = []
+    for name, stream in streams.items():
+        latencies = [stage for key, stage in stream.get("stages", {}).items() if key.startswith("latency ")]
+        words = [f"{stream['state']} {stream.get('fps', 0):.1f} fps"]
+        if latencies:
+            words.append(f"{max(stage['p95_ms'] for stage in latencies):.0f} ms")
+        if dropped := sum(stream.get("drops", {}).values()):
+            words.append(f"{dropped} dropped")
+        if stream.get("reconnects"):
+            words.append(f"{stream['reconnects']} reconnects")
+        lead = f"{name}: " if len(streams) > 1 else ""
+        parts.append(lead + ", ".join(words))
+    return "; ".join(parts)
 
 
 class _Signals:
-    """The first SIGINT or SIGTERM ends the run in good order, a second one at once."""
+    """The first SIGINT or SIGTERM ends the run in good order, a second one at once; SIGHUP reads the settings again."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
-        self.run: Run | None = None
+        self.reload = False
+        self.fleet: Fleet | None = None
 
     def __enter__(self) -> _Signals:
         self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        # Who detached from the terminal on purpose (nohup) is not to be disturbed by its closing.
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._ask_for_reload)
         return self
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def _ask_for_reload(self, number: int, frame: FrameType | None) -> None:
+        self.reload = True
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received.append(number)
-        if self.run is None:
+        if self.fleet is None:
             raise KeyboardInterrupt
         if len(self.received) == 1:
-            self.run.pipeline.stop()
+            self.fleet.stop()
         else:
-            self.run.pipeline.abort()
+            self.fleet.abort()
 
 
 def _write_report(path: str, report: dict[str, Any]) -> None:

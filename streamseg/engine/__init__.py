@@ -2,9 +2,11 @@
 
 from streamseg.engine.channel import Channel, ChannelClosed
 from streamseg.engine.metrics import Metrics, Summary
+from streamseg.engine.paced import Paced
 from streamseg.engine.pipeline import Pipeline, StandIn
-from streamseg.engine.reconnect import LIVE_TIME_BASE, Backoff, Reconnecting, Reopening
+from streamseg.engine.reconnect import LIVE_TIME_BASE, Backoff, Opener, Reconnecting, Reopening
 from streamseg.engine.standin import FailClosed
+from streamseg.engine.turns import Turns
 
 __all__ = [
     "LIVE_TIME_BASE",
@@ -13,9 +15,12 @@ __all__ = [
     "ChannelClosed",
     "FailClosed",
     "Metrics",
+    "Opener",
+    "Paced",
     "Pipeline",
     "Reconnecting",
     "Reopening",
     "StandIn",
     "Summary",
+    "Turns",
 ]

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Protocol
 
 from streamseg.errors import SinkError, SinkWriteError, SourceError, redact
 from streamseg.frame import Frame, Output, Packet, Sink, Source, Track, VideoInfo
 
-__all__ = ["LIVE_TIME_BASE", "Backoff", "Reconnecting", "Reopening"]
+__all__ = ["LIVE_TIME_BASE", "Backoff", "Opener", "Reconnecting", "Reopening"]
 
 LIVE_TIME_BASE = Fraction(1, 90000)
 
@@ -60,45 +61,63 @@ class Backoff:
         return wait_s * (1 - self._jitter * self._chance())
 
 
+class Opener(Protocol):
+    """Opens one source again and again. One thread opens and closes; `interrupt` may be called from any."""
+
+    def __call__(self) -> Source:
+        """Open it.
+
+        Raises:
+            SourceError: it cannot be opened now.
+        """
+        ...
+
+    def ready(self) -> bool | None:
+        """A cheap look at whether opening may succeed now; None where nobody can tell."""
+        ...
+
+    def interrupt(self) -> None:
+        """Make an opening that is under way raise."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is kept between two openings."""
+        ...
+
+
 class Reconnecting:
     """A live source that comes back; a `Source`.
 
     Whatever is opened again, the frames keep the first geometry and their time goes on: while connected it follows the
-    stream's clock, and across a gap the monotonic one. The clean end of a live source counts as its loss.
+    stream's clock, and across a gap the monotonic one. The clean end of a live source counts as its loss, unless it
+    told its length before.
 
     Args:
-        open_source: opens it; raises `SourceError`.
+        opener: opens it. When its `ready` turns from False to True, a wait between two tries ends early.
         info: what every frame must be like; its `time_base` must be `LIVE_TIME_BASE`.
         first: the source, where it is open already.
         fit: makes a frame of another size or colour like `info` says.
         shift: ``shift(packet, track, seconds)``: the packet on another track, that much later.
-        ready: a cheap look at whether opening may succeed now; None where nobody can tell. When it turns from False to
-            True, a wait ends early.
         wanted: whether anybody wants pictures; while not, the source is closed.
-        cancel: makes an `open_source` that is under way raise; any thread.
         backoff: between tries.
     """
 
     def __init__(
         self,
-        open_source: Callable[[], Source],
+        opener: Opener,
         info: VideoInfo,
         *,
         first: Source | None = None,
         fit: Callable[[Frame], Frame] = lambda frame: frame,
         shift: Callable[[Packet, Track, float], Packet] | None = None,
-        ready: Callable[[], bool | None] = lambda: None,
         wanted: Callable[[], bool] = lambda: True,
-        cancel: Callable[[], None] = lambda: None,
         backoff: Backoff | None = None,
     ) -> None:
-        self._open = open_source
+        self._opener = opener
         self._info = info
         self._fit = fit
         self._shift = shift
-        self._ready = ready
         self._wanted = wanted
-        self._cancel = cancel
         self._backoff = backoff or Backoff()
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # of `_current`, which `interrupt` reaches from other threads
@@ -156,6 +175,8 @@ class Reconnecting:
             except SourceError as error:
                 self._lose(str(error))
                 continue
+            if frame is None and source.info.frame_count is not None:
+                return None  # it said how long it would be
             if frame is None:
                 self._lose("the stream ended")
                 continue
@@ -170,19 +191,20 @@ class Reconnecting:
     def interrupt(self) -> None:
         """Make `read` end; from any thread."""
         self._stopping.set()
-        self._cancel()
+        self._opener.interrupt()
         with self._lock:
             if self._current is not None:
                 self._current.interrupt()
 
     def close(self) -> None:
-        """Let go of the source."""
+        """Let go of the source and its opener."""
         self.interrupt()
         self._drop_source()
+        self._opener.close()
 
     def _connect(self) -> Source | None:
         try:
-            source = self._open()
+            source = self._opener()
         except SourceError as error:
             if self._stopping.is_set():
                 return None
@@ -203,9 +225,9 @@ class Reconnecting:
 
     def _wait(self, wait_s: float) -> None:
         deadline = time.monotonic() + wait_s
-        before = self._ready()
+        before = self._opener.ready()
         while (left_s := deadline - time.monotonic()) > 0 and not self._stopping.wait(min(left_s, _LOOK_EVERY_S)):
-            now = self._ready()
+            now = self._opener.ready()
             if now and before is False:
                 return
             before = now
@@ -230,7 +252,7 @@ class Reconnecting:
             self._counts["connections lost"] += 1
             self._backoff.reset()
             _log.warning("%s: lost: %s; connecting again", self._info.name, self._reason)
-        if not seen or self._ready():
+        if not seen or self._opener.ready():
             # It answers, and yet it was lost: give it time. A server that is gone is waited for by `_connect`.
             self._wait(self._backoff.next_s())
 
@@ -306,6 +328,7 @@ class Reopening:
         self._open = open_sink
         self._name = name
         self._sink = first
+        self._closed = False
         self._backoff = backoff or Backoff()
         self._due = 0.0 if first is not None else time.monotonic() + self._backoff.next_s()
         self._counts: Counter[str] = Counter()
@@ -327,8 +350,15 @@ class Reopening:
         return dict(self._counts + self._past + Counter(current))
 
     @property
+    def current(self) -> Sink | None:
+        """The sink that is open now."""
+        return self._sink
+
+    @property
     def state(self) -> str:
-        """``open`` or ``waiting``."""
+        """``open``, ``waiting`` or, at the end, ``closed``."""
+        if self._closed:
+            return "closed"
         return "open" if self._sink is not None else "waiting"
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
@@ -350,6 +380,7 @@ class Reopening:
 
     def close(self) -> None:
         """Let go of everything."""
+        self._closed = True
         sink, self._sink = self._sink, None
         if sink is not None:
             self._retire(sink)

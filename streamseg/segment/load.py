@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from streamseg.errors import ModelLoadError
 from streamseg.frame import Colour, Frame, Origin
 from streamseg.segment.inspect import GraphFacts, inspect_onnx
 from streamseg.segment.matte import MatteSegmenter
-from streamseg.segment.ort import Session, runtime_version
+from streamseg.segment.ort import Runs, Session, runtime_version
 from streamseg.segment.result import Segmentation
 from streamseg.segment.yolo import YoloSegmenter
 
@@ -37,6 +37,10 @@ class Segmenter(Protocol):
         """
         ...
 
+    def retune(self, *, confidence: float, iou: float) -> None:
+        """Change the thresholds from the next frame on; a network without them takes no notice. Any thread."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """What runs, for reports: model, sha256, family, provider, threads, input_shape, precision, onnxruntime."""
         ...
@@ -53,6 +57,7 @@ def load_segmenter(
     max_instances: int = 300,
     classes: Collection[int] | None = None,
     warm_up: bool = True,
+    open_session: Callable[[Path, str, int | None], Runs] | None = None,
 ) -> Segmenter:
     """Load an ONNX model; what kind of network it is, is read from its graph.
 
@@ -66,6 +71,7 @@ def load_segmenter(
         max_instances: the best so many.
         classes: instances of other classes are dropped before their boxes are decoded; None keeps all.
         warm_up: run once on a grey picture, so that the first frame takes no longer than the others.
+        open_session: ``open_session(path, provider, threads)`` gives the session, for segmenters that share one.
 
     Raises:
         ModelLoadError: the file is no usable network, the provider cannot run, or the runtime is missing.
@@ -76,7 +82,10 @@ def load_segmenter(
     size_wh = _input_size(facts, size_wh)
     if size_wh is None and facts.family == "matte":
         raise ModelLoadError(f"{path.name} leaves its input's size open; set one, such as 256x256")
-    session = Session(path, provider=provider, threads=threads)
+    if open_session is not None:
+        session = open_session(path, provider, threads)
+    else:
+        session = Session(path, provider=provider, threads=threads)
     segmenter: YoloSegmenter | MatteSegmenter
     if facts.family == "yolo-seg":
         segmenter = YoloSegmenter(
@@ -131,7 +140,7 @@ def _input_size(facts: GraphFacts, size_wh: tuple[int, int] | None) -> tuple[int
 class _Loaded:
     """A segmenter and what there is to report of its file and session."""
 
-    def __init__(self, segmenter: YoloSegmenter | MatteSegmenter, session: Session, facts: GraphFacts) -> None:
+    def __init__(self, segmenter: YoloSegmenter | MatteSegmenter, session: Runs, facts: GraphFacts) -> None:
         self._segmenter = segmenter
         self._session = session
         self._facts = facts
@@ -143,6 +152,10 @@ class _Loaded:
 
     def __call__(self, frame: Frame) -> Segmentation:
         return self._segmenter(frame)
+
+    def retune(self, *, confidence: float, iou: float) -> None:
+        if isinstance(self._segmenter, YoloSegmenter):
+            self._segmenter.confidence, self._segmenter.iou = confidence, iou
 
     def describe(self) -> dict[str, Any]:
         return {

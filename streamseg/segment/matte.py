@@ -13,7 +13,7 @@ from streamseg.frame import Frame
 from streamseg.pixels.letterbox import ModelInput, Placement
 from streamseg.pixels.masks import sigmoid
 from streamseg.segment.inspect import GraphFacts
-from streamseg.segment.ort import Session
+from streamseg.segment.ort import Runs
 from streamseg.segment.result import Matte
 
 __all__ = ["MatteSegmenter"]
@@ -31,7 +31,7 @@ class MatteSegmenter:
 
     class_names: tuple[str, ...] = ("person",)
 
-    def __init__(self, session: Session, facts: GraphFacts, size_wh: tuple[int, int]) -> None:
+    def __init__(self, session: Runs, facts: GraphFacts, size_wh: tuple[int, int]) -> None:
         """`facts` are of a matte graph with an RGB input; `size_wh` is the input's."""
         assert facts.image is not None
         self._session = session

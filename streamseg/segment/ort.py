@@ -9,14 +9,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.errors import InferenceError, ModelLoadError
 
-__all__ = ["PROVIDERS", "Session", "probe_providers", "runtime_version", "usable_cores"]
+__all__ = ["PROVIDERS", "Runs", "Session", "probe_providers", "runtime_version", "usable_cores"]
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,35 @@ PROVIDERS = {
 _AUTO = ("cuda", "cpu")
 
 
+class Runs(Protocol):
+    """What a segmenter needs of a session."""
+
+    @property
+    def provider(self) -> str:
+        """Short name of the execution provider that really runs."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Within an operator, on the CPU."""
+        ...
+
+    @property
+    def cpu_nodes(self) -> bool:
+        """Another provider runs, and part of the graph stays on the CPU."""
+        ...
+
+    def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The named outputs for the named inputs.
+
+        Raises:
+            InferenceError: the network failed.
+        """
+        ...
+
+
 class Session:
-    """A network that is loaded and runs.
+    """A network that is loaded and runs; a `Runs`.
 
     Attributes:
         provider: short name of the execution provider that really runs, a key of `PROVIDERS`.
@@ -141,7 +168,7 @@ def _choose(runtime: ModuleType, provider: str) -> str:
         try:
             _try_out(runtime, name)
         except _CannotRunError as error:
-            log.info("provider passed over", extra={"provider": name, "why": str(error)})
+            log.debug("provider %s passed over: %s", name, error)
         else:
             return name
     raise ModelLoadError(f"onnxruntime runs on none of {', '.join(_AUTO)}; {PROVIDERS['cpu'][1]}")
@@ -167,7 +194,7 @@ def _open(runtime: ModuleType, path: Path, name: str, threads: int) -> tuple[Any
         try:
             return _build(runtime, str(path), name, threads, alone=True), False
         except Exception as error:
-            log.debug("graph does not fit the provider alone", extra={"provider": name, "why": _one_line(error)})
+            log.debug("graph does not fit provider %s alone: %s", name, _one_line(error))
     try:
         return _build(runtime, str(path), name, threads, alone=False), name != "cpu"
     except Exception as error:

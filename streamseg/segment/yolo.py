@@ -13,7 +13,7 @@ from streamseg.errors import InferenceError
 from streamseg.frame import Frame
 from streamseg.pixels.letterbox import ModelInput, Placement, best_rectangle, picture_size
 from streamseg.segment.inspect import GraphFacts
-from streamseg.segment.ort import Session
+from streamseg.segment.ort import Runs
 from streamseg.segment.result import Instances
 
 __all__ = ["YoloSegmenter", "select", "suppress"]
@@ -28,7 +28,7 @@ class YoloSegmenter:
 
     def __init__(
         self,
-        session: Session,
+        session: Runs,
         facts: GraphFacts,
         *,
         size_wh: tuple[int, int] | None = None,

@@ -1,0 +1,276 @@
+"""What a live run has besides: a source that comes back, the slate, readers that are waited for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from streamseg.app.background import Look
+from streamseg.config import Settings, parse_background
+from streamseg.effects.slate import card
+from streamseg.engine import LIVE_TIME_BASE, Backoff, Reconnecting
+from streamseg.errors import ConfigError, SourceAbsentError
+from streamseg.frame import Colour, Frame, Origin, Plane, Source, VideoInfo
+from streamseg.libav import Recolour, moved
+from streamseg.pixels.fit import fit_planes
+from streamseg.pixels.planes import empty, split, yuv_colour
+from streamseg.segment.result import Matte
+from streamseg.sources import LiveOptions, live_opener, open_source
+from streamseg.sources.oriented import Oriented
+
+__all__ = ["Demand", "LiveOpening", "Slate", "connect"]
+
+_log = logging.getLogger(__name__)
+_ABSENT_WH = (1280, 720)
+_ABSENT_RATE = Fraction(30)
+
+
+def size_of(words: str) -> tuple[int, int] | None:
+    """(w, h) of ``640x480``; None of ``auto``."""
+    if words == "auto":
+        return None
+    width, height = words.split("x")
+    return int(width), int(height)
+
+
+class LiveOpening:
+    """Opens a live source again and again as the settings say; an `engine.Opener`.
+
+    Raises:
+        SourceOpenError: the URL can never work.
+    """
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        source = settings.source
+        self._opener = live_opener(
+            url,
+            LiveOptions(
+                size_wh=size_of(source.size),
+                rate=Fraction(source.fps).limit_denominator(1001) if source.fps else None,
+                pixel_format=None if source.format == "auto" else source.format,
+                transport=source.transport,
+                connect_timeout_s=source.connect_timeout_s,
+                read_timeout_s=source.read_timeout_s,
+                max_pixels=source.max_pixels,
+                threads=source.threads,
+                audio=source.audio,
+            ),
+        )
+        self._rotate, self._mirror = source.rotate, source.mirror
+
+    def __call__(self) -> Source:
+        """Open it, turned as the settings say."""
+        source: Source = self._opener()
+        if self._rotate or self._mirror:
+            return Oriented(source, self._rotate, mirror=self._mirror)
+        return source
+
+    def ready(self) -> bool | None:
+        """See `engine.Opener`."""
+        return self._opener.ready()
+
+    def interrupt(self) -> None:
+        """See `engine.Opener`."""
+        self._opener.interrupt()
+
+    def close(self) -> None:
+        """See `engine.Opener`."""
+        self._opener.close()
+
+
+def connect(
+    settings: Settings, opening: LiveOpening, say: Callable[[str], None], *, wanted: Callable[[], bool] | None = None
+) -> Source:
+    """The source of a run: reconnecting if it is live, as it is if it has an end; `wanted` opens it on demand only.
+
+    Raises:
+        SourceOpenError: it can never work as asked, or is not there and shall not be waited for.
+    """
+    wait = settings.source.wait
+    is_stream = "://" in settings.source.url
+    first: Source | None = None
+    try:
+        first = opening() if wanted is None else None
+    except SourceAbsentError as error:
+        if wait == "no" or (wait == "auto" and not is_stream):
+            raise
+        say(f"{error}; waiting for it")
+    if first is not None and not first.info.live:
+        return _Closing(first, opening)
+    info = _live_info(first.info if first is not None else _absent_info(settings))
+    if first is None:
+        say(f"the output is {info.width}x{info.height} until the source was seen once; --size WxH makes it another")
+    return Reconnecting(
+        opening,
+        info,
+        first=first,
+        fit=_Fit(info),
+        shift=moved,
+        wanted=wanted or (lambda: True),
+        backoff=Backoff(longest_s=settings.source.longest_backoff_s),
+    )
+
+
+class _Closing:
+    """A source that is opened once, with its opener closed after it."""
+
+    def __init__(self, source: Source, opening: LiveOpening) -> None:
+        self._source = source
+        self._opening = opening
+        self.info = source.info
+        self.read = source.read
+        self.take_packets = source.take_packets
+        self.interrupt = source.interrupt
+
+    @property
+    def notices(self) -> list[str]:
+        return list(self._source.notices)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(self._source.counts)
+
+    def close(self) -> None:
+        self._source.close()
+        self._opening.close()
+
+
+def _absent_info(settings: Settings) -> VideoInfo:
+    width, height = size_of(settings.source.size) or _ABSENT_WH
+    if settings.source.rotate in (90, 270):
+        width, height = height, width
+    width, height = width + width % 2, height + height % 2
+    rate = Fraction(settings.source.fps).limit_denominator(1001) if settings.source.fps else _ABSENT_RATE
+    colour = Colour().settled(height)
+    url = settings.source.url
+    return VideoInfo(width, height, rate, True, LIVE_TIME_BASE, colour, url, (width, height))
+
+
+def _live_info(info: VideoInfo) -> VideoInfo:
+    return replace(info, time_base=LIVE_TIME_BASE, colour=info.colour.settled(info.height), duration_s=None)
+
+
+class _Fit:
+    """Makes frames of another size, range or matrix like the first ones."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._info = info
+        self._recolour: tuple[Colour, Recolour] | None = None
+        self._said: tuple[int, int] | None = None
+
+    def __call__(self, frame: Frame) -> Frame:
+        info, planes = self._info, frame.planes
+        colour = frame.colour.settled(frame.height)
+        if (frame.width, frame.height) != (info.width, info.height):
+            if self._said != (frame.width, frame.height):
+                self._said = (frame.width, frame.height)
+                size = f"{info.width}x{info.height}"
+                _log.info("%s: now %dx%d, fitted into %s", info.name, frame.width, frame.height, size)
+            black = yuv_colour((0, 0, 0), colour, frame.height)
+            planes = fit_planes(planes, (info.width, info.height), "contain", black)
+        if (colour.full_range, colour.matrix) != (info.colour.full_range, info.colour.matrix):
+            if self._recolour is None or self._recolour[0] != colour:
+                self._recolour = colour, Recolour(colour, info.colour)
+            planes = self._recolour[1](planes)
+        if planes is frame.planes and frame.colour == info.colour:
+            return frame
+        return replace(frame, planes=planes, colour=info.colour)
+
+
+class Slate:
+    """The safe picture of a run, as frames; called from the process thread.
+
+    Args:
+        settings: ``live.slate`` chooses a card, a picture or the background alone.
+        info: what the frames must be like.
+        look: gives the look in use, for the background alone.
+
+    Raises:
+        SourceOpenError: the picture cannot be opened.
+    """
+
+    def __init__(self, settings: Settings, info: VideoInfo, look: Callable[[], Look]) -> None:
+        self._info = info
+        self._look = look
+        self._cards: dict[str, Plane] = {}
+        self._picture: Plane | None = None
+        kind, _, value = settings.live.slate.partition(":")
+        self._began = time.monotonic()
+        # A blurred room is no background of its own.
+        alone = parse_background(settings.background.spec)[0] in ("image", "video", "color")
+        self._background = kind == "background" and alone
+        if kind == "image":
+            still = open_source(value, max_pixels=settings.source.max_pixels, colour=info.colour)
+            try:
+                picture = still.read()
+            finally:
+                still.close()
+            if picture is None:
+                raise ConfigError(f"slate {value} holds no picture; choose another image")
+            black = yuv_colour((0, 0, 0), info.colour, info.height)
+            self._picture = fit_planes(picture.planes, (info.width, info.height), "cover", black)
+
+    def __call__(self, state: str) -> Frame:
+        """The picture to show; `state` is one line about why."""
+        if self._picture is not None:
+            return self._frame(self._picture)
+        if self._background:
+            return self._look().effect(self._frame(self._black()), self._nobody(), 0.0).frame
+        return self._frame(self.card(state))
+
+    def card(self, state: str) -> Plane:
+        """(H * 3 / 2, W) uint8: what stands for the picture where the background needs none of it."""
+        if self._picture is not None:
+            return self._picture
+        if state not in self._cards:
+            if len(self._cards) > 16:
+                self._cards.clear()
+            self._cards[state] = card((self._info.width, self._info.height), self._info.colour, state)
+        return self._cards[state]
+
+    def _black(self) -> Plane:
+        info = self._info
+        planes = empty(info.width, info.height)
+        for plane, value in zip(split(planes), yuv_colour((0, 0, 0), info.colour, info.height), strict=True):
+            plane[:] = value
+        return planes
+
+    def _nobody(self) -> Matte:
+        return Matte(np.zeros((9, 16), np.float32), (self._info.width, self._info.height))
+
+    def _frame(self, planes: Plane) -> Frame:
+        info, now = self._info, time.monotonic()
+        # A moving background goes on behind it.
+        pts = round((now - self._began) / LIVE_TIME_BASE)
+        return Frame(planes, pts, LIVE_TIME_BASE, 0, now, info.colour, Origin(info.name, info.original_wh))
+
+
+class Demand:
+    """Whether somebody wants pictures: for a while after the last reader left, they still do.
+
+    Args:
+        linger_s: that while.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, linger_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._watched: Callable[[], bool] = lambda: False
+        self._linger_s = linger_s
+        self._clock = clock
+        self._last: float | None = None
+
+    def ask(self, watched: Callable[[], bool]) -> None:
+        """From now on, `watched` tells whether somebody reads; before, nobody does."""
+        self._watched = watched
+
+    def __call__(self) -> bool:
+        """Whether somebody wants pictures now."""
+        now = self._clock()
+        if self._watched():
+            self._last = now
+        return self._last is not None and now - self._last <= self._linger_s
