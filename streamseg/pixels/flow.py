@@ -51,10 +51,10 @@ def flow_wh(frame_wh: tuple[int, int]) -> tuple[int, int]:
 def small_luma(luma: Plane, size_wh: tuple[int, int], out: Plane | None = None) -> Plane:
     """The luma (H, W) uint8 at `size_wh`, averaged, so that noise does not pass for motion.
 
-    A luma of that size already is returned as it is.
+    A luma of that size already is returned as it is, contiguous.
     """
     if luma.shape == size_wh[::-1]:
-        return luma
+        return np.ascontiguousarray(luma)
     # Halving is many times faster than an area resize by an uneven factor; less than two to one is left for the last.
     while luma.shape[1] >= 2 * size_wh[0] and luma.shape[0] >= 2 * size_wh[1]:
         luma = halve(luma)
@@ -75,7 +75,7 @@ class Flow:
         """The field from one luma to another, see the module.
 
         Args:
-            here: (h, w) uint8, at least 32 px either way.
+            here: (h, w) uint8, C-contiguous, at least 32 px either way.
             there: the same shape.
 
         Returns:
