@@ -103,16 +103,13 @@ def read_labels(path: Path) -> Labels:
             picture = next(file.decode(video=0))
     except (av.FFmpegError, StopIteration) as error:
         raise SourceOpenError(f"cannot read {path}: no picture") from error
-    if picture.format.name == "pal8":
-        labels: Labels = picture.to_ndarray()[0]
-        return labels
-    if picture.format.name in ("monob", "monow"):
-        return picture.to_ndarray(format="gray") // 255
-    if picture.format.name != "gray":
-        raise SourceOpenError(
-            f"{path} holds no labels but a picture of {picture.format.name}; use 8-bit grey or palette"
-        )
-    return picture.to_ndarray()
+    kind = picture.format.name
+    if kind not in ("pal8", "gray", "monob", "monow"):
+        raise SourceOpenError(f"{path} holds no labels but a picture of {kind}; use 8-bit grey or palette")
+    if kind == "pal8":
+        return cast(Labels, picture.to_ndarray()[0])
+    values = cast(Labels, picture.to_ndarray(format="gray"))
+    return values if kind == "gray" else values // 255
 
 
 def read_trimap(path: Path) -> Labels:
