@@ -1,0 +1,66 @@
+"""What is known of the lanes in one picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Boundary", "Lanes"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boundary:
+    """One line.
+
+    Attributes:
+        points: (n, 2) float32 x, y in frame px, from near to far; they may lie outside of the frame.
+        confidence: in [0, 1].
+        kind: "solid", "dashed" or "unknown".
+        colour: "white", "yellow" or "unknown".
+        seen: its own marking is seen; False where it is taken to run beside the other boundary.
+    """
+
+    points: NDArray[np.float32]
+    confidence: float
+    kind: str = "unknown"
+    colour: str = "unknown"
+    seen: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lanes:
+    """The car's own lane and what else was found. Where nothing is known, everything is None or empty.
+
+    Attributes:
+        left, right: boundaries of the car's own lane.
+        others: further lines.
+        offset: of the camera from the lane's middle, in lane widths, positive to the right; +-0.5 is on a line.
+        width: of the lane, in heights of the camera above the road.
+        heading: of the lane against the camera's axis, in picture heights at the horizon, positive to the right.
+        curvature: as the lines' shape in the picture, see `lanes.model`; positive bends to the right.
+        horizon_px: the row where the road's lines meet.
+        vanishing_px: (x, y) of the camera's direction of travel.
+        road: (h, w) float32 probability of drivable road over the whole frame, at the network's scale.
+        frame_wh: size of the frame, px.
+    """
+
+    frame_wh: tuple[int, int]
+    left: Boundary | None = None
+    right: Boundary | None = None
+    others: tuple[Boundary, ...] = ()
+    offset: float | None = None
+    width: float | None = None
+    heading: float = 0.0
+    curvature: float = 0.0
+    horizon_px: float | None = None
+    vanishing_px: tuple[float, float] | None = None
+    road: NDArray[np.float32] | None = None
+
+    @property
+    def confidence(self) -> float:
+        """Of the own lane, in [0, 1]; 0 where it is not known."""
+        if self.left is None or self.right is None:
+            return 0.0
+        return (self.left.confidence + self.right.confidence) / 2

@@ -1,0 +1,186 @@
+"""The classical lane finder against known geometry: hand-made paint, drawn drives, and pictures without any road."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from streamseg.frame import Colour, Frame, Origin
+from streamseg.lanes.classical import ClassicalLaneFinder
+from streamseg.lanes.markings import Points
+from streamseg.lanes.model import CURVATURE, HEADING, MIDDLE, PITCH, WIDTH, fit
+from streamseg.lanes.result import Lanes
+from streamseg.lanes.search import search
+from streamseg.lanes.track import START, START_INFORMATION, LaneTrack
+from streamseg.pixels.planes import rgb_to_planes
+from tests.synthetic_drive import Drive, Truth, drives
+
+SIZE = (640, 360)
+COLOUR = Colour(False, 1, 1, 1, 1)
+
+
+def frame(planes: np.ndarray, index: int = 0) -> Frame:
+    rows, width = planes.shape
+    return Frame(planes, index, Fraction(1, 20), index, 0.0, COLOUR, Origin("drive", (width, rows // 3 * 2)))
+
+
+def follow(drive: Drive) -> list[tuple[Truth, Lanes]]:
+    finder = ClassicalLaneFinder()
+    small = replace(drive, size_wh=SIZE, rate_fps=20.0)
+    return [
+        (truth, finder(frame(planes, index), None, 0.05 if index else 0.0))
+        for index, (planes, truth) in enumerate(small.frames())
+    ]
+
+
+def paint(shape: list[float], *, noise: float = 0.0, dashed: bool = False) -> Points:
+    """Places of paint exactly on the two lines of a shape, written out from the definition."""
+    middle, width, heading, curvature, pitch = shape
+    rng = np.random.default_rng(1)
+    y = np.linspace(0.45, 0.05, 60)
+    down = y + pitch
+    parts = []
+    for side in (-0.5, 0.5):
+        x = (middle + side * width) * down + heading + curvature / down + rng.normal(0, 1, 60) * noise * down
+        seen = np.arange(60) % 12 < 4 if dashed and side > 0 else np.ones(60, bool)
+        parts.append((x[seen], y[seen], np.arange(60)[seen]))
+    x, y, row = (np.concatenate(values) for values in zip(*parts, strict=True))
+    ones = np.ones(len(x), np.float32)
+    return Points(x.astype(np.float32), y.astype(np.float32), ones, row, 0 * ones, 60)
+
+
+@pytest.mark.parametrize(
+    "shape", [[0, 2.7, 0, 0, 0], [0.3, 2.4, 0.02, 0.003, 0.01], [-0.4, 3.3, -0.03, -0.004, -0.01]], ids=str
+)
+def test_the_shape_of_exact_paint_is_found_again(shape: list[float]) -> None:
+    points = paint(shape, noise=0.01, dashed=True)
+    found = search(points)
+    assert found is not None
+    fitted = fit(points, found[0], START, START_INFORMATION * 1e-3).shape
+    assert fitted[MIDDLE] == pytest.approx(shape[0], abs=0.02)
+    assert fitted[WIDTH] == pytest.approx(shape[1], abs=0.03)
+    assert fitted[HEADING] == pytest.approx(shape[2], abs=0.003)
+    assert fitted[CURVATURE] == pytest.approx(shape[3], abs=0.0004)
+    assert fitted[PITCH] == pytest.approx(shape[4], abs=0.003)
+
+
+def test_a_few_false_places_do_not_move_the_fit() -> None:
+    points = paint([0, 2.7, 0, 0, 0])
+    x = points.x.copy()
+    x[10:16] += 0.2 * points.y[10:16]
+    shape = fit(replace(points, x=x), START, START, START_INFORMATION).shape
+    assert shape[MIDDLE] == pytest.approx(0, abs=0.01)
+
+
+def test_a_line_before_a_kerb_is_the_lane() -> None:
+    lane, kerb = paint([0, 2.4, 0, 0, 0]), paint([-0.3, 3.0, 0, 0, 0])
+    left = kerb.x < 0
+    x, y, weight = (np.concatenate([getattr(lane, n), getattr(kerb, n)[left]]) for n in ("x", "y", "weight"))
+    both = Points(x, y, weight, np.concatenate([lane.row, kerb.row[left]]), np.zeros_like(x), 60)
+    found = search(both)
+    assert found is not None
+    assert found[0][WIDTH] == pytest.approx(2.4, abs=0.12)
+
+
+def test_the_filter_follows_time_and_not_frames() -> None:
+    """A lane that moves steadily is where it should be, at 10 and at 60 pictures a second."""
+    ends = []
+    for rate in (10, 60):
+        first = fit(paint([0, 2.7, 0, 0, 0]), START, START, START_INFORMATION)
+        track = LaneTrack(first)
+        for index in range(1, 2 * rate + 1):
+            track.step(paint([-0.4 * index / rate, 2.7, 0, 0, 0], noise=0.01), 1 / rate)
+        ends.append(track.shape[MIDDLE])
+    # Less than 100 ms behind at 0.4 camera heights a second.
+    assert ends == pytest.approx([-0.8, -0.8], abs=0.03)
+
+
+def test_crossing_a_line_leads_into_the_next_lane() -> None:
+    track = LaneTrack(fit(paint([-1.2, 2.7, 0, 0, 0]), [-1.2, 2.7, 0, 0, 0], START, START_INFORMATION * 0.01))
+    crossed = []
+    for step in range(1, 9):
+        track.step(paint([-1.2 - 0.05 * step, 2.7, 0, 0, 0]), 0.05)
+        crossed.append(track.changed)
+        if track.changed:
+            break
+    assert crossed[-1] == 1
+    assert track.shape[MIDDLE] == pytest.approx(-1.2 - 0.05 * len(crossed) + 2.7, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["curve", "night", "departure"])
+def test_the_lane_of_a_drawn_drive(kind: str) -> None:
+    drive = replace(drives(11)[kind], length_s=3.0)
+    seen = follow(drive)
+    shown = [(truth, lanes) for truth, lanes in seen if lanes.left is not None]
+    assert len(shown) >= 0.95 * len(seen)
+    offsets = [abs(truth.offset_lanes - (lanes.offset or 0)) for truth, lanes in shown]
+    assert np.median(offsets) < 0.02
+    assert np.percentile(offsets, 95) < 0.05
+    for truth, lanes in shown[10:]:
+        for ours, theirs in ((lanes.left, truth.left), (lanes.right, truth.right)):
+            assert ours is not None
+            rows = np.linspace(SIZE[1] * 0.95, SIZE[1] * 0.7, 6)
+            x, true_x = (np.interp(-rows, -line[:, 1], line[:, 0]) for line in (ours.points, theirs))
+            assert np.abs(x - true_x).mean() < 8
+
+
+def test_solid_dashed_and_yellow_lines_are_told_apart() -> None:
+    single = follow(replace(drives(11)["yellow"], length_s=1.5))[-1][1]
+    assert single.left is not None
+    assert single.right is not None
+    assert (single.left.kind, single.left.colour) == ("solid", "yellow")
+    assert (single.right.kind, single.right.colour) == ("solid", "white")
+    dashed = follow(replace(drives(11)["straight"], length_s=1.5))[-1][1]
+    assert dashed.left is not None
+    assert (dashed.left.kind, dashed.left.colour) == ("dashed", "white")
+
+
+def test_a_road_without_paint_is_said_to_be_unknown() -> None:
+    drive = replace(drives(11)["unmarked"], length_s=5.0, unmarked=((2.0, 9.0),))
+    seen = follow(drive)
+    assert seen[35][1].left is not None
+    assert seen[-1][1].left is None
+    assert seen[-1][1].confidence == 0
+
+
+@pytest.mark.parametrize("kind", ["black", "grey", "noise", "upside down", "tiny"])
+def test_nothing_is_found_where_there_is_no_road(kind: str) -> None:
+    finder = ClassicalLaneFinder()
+    rng = np.random.default_rng(2)
+    size = (64, 36) if kind == "tiny" else SIZE
+    source = replace(drives(3)["straight"], size_wh=SIZE).frames()
+    for index in range(6):
+        planes = np.full((size[1] // 2 * 3, size[0]), 128, np.uint8)
+        if kind == "black":
+            planes[: size[1]] = 16
+        elif kind == "noise":
+            planes[: size[1]] = rng.integers(16, 235, (size[1], size[0]))
+        elif kind == "upside down":
+            planes = next(source)[0]
+            planes[: size[1]] = planes[: size[1]][::-1].copy()
+        lanes = finder(frame(planes, index), None, 0.3 if index else 0.0)
+        assert lanes.left is None
+        assert lanes.right is None
+
+
+def test_another_size_starts_anew() -> None:
+    finder = ClassicalLaneFinder()
+    for size in ((640, 360), (480, 270)):
+        planes, _ = next(replace(drives(11)["straight"], size_wh=(size[0], size[1] // 2 * 2)).frames())
+        assert finder(frame(planes), None, 0.0).frame_wh == (size[0], size[1] // 2 * 2)
+
+
+@pytest.mark.material
+def test_nothing_is_found_in_photographs_of_people(material: Path) -> None:
+    found = []
+    for path in sorted((material / "media" / "people").glob("*.jpg")):
+        picture = cv2.imread(str(path))[..., ::-1]
+        picture = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
+        lanes = ClassicalLaneFinder()(frame(rgb_to_planes(picture, COLOUR)), None, 0.0)
+        found += [path.name] if lanes.left is not None else []
+    assert found == []
