@@ -31,6 +31,16 @@ def as_header(streams: Sequence[Any]) -> bytes:
     return begun + _EMPTY_CLUSTER
 
 
-def from_header(header: bytes) -> list[Any]:
-    """The library's streams of what `as_header` made; they keep their container alive."""
-    return list(av.open(io.BytesIO(header), format="matroska").streams)
+def from_header(header: bytes, bare: Sequence[bool]) -> list[Any]:
+    """The library's streams of what `as_header` made; they keep their container alive.
+
+    Args:
+        header: the file.
+        bare: for each stream, whether it really had no configuration, each of its packets bringing its own: the
+            Matroska reader makes one up.
+    """
+    streams = list(av.open(io.BytesIO(header), format="matroska").streams)
+    for stream, without in zip(streams, bare, strict=True):
+        if without:
+            stream.codec_context.extradata = None
+    return streams

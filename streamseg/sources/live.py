@@ -233,10 +233,10 @@ class LiveSource:
         self._counts: Mapping[str, int] = {}
         self._notices = opened.notices
         self._packets: list[Packet] = []
-        templates = from_header(opened.header) if opened.tracks else []
+        templates = from_header(opened.header, [track[3] for track in opened.tracks]) if opened.tracks else []
         self._tracks = {
             index: Track(index, kind, codec, template)
-            for (index, kind, codec), template in zip(opened.tracks, templates, strict=True)
+            for (index, kind, codec, _), template in zip(opened.tracks, templates, strict=True)
         }
         self._info = replace(opened.info, tracks=tuple(self._tracks.values()))
         self._shape = (self._info.height * 3 // 2, self._info.width)

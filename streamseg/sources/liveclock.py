@@ -21,15 +21,17 @@ class LiveClock:
         time_base: seconds per tick of the pictures' times.
         step: ticks between two pictures, where known.
         counts: where repairs are counted.
-        jumps: whether the clock may be set anew underway, as those of live streams are.
+        shift: what to add to every time, for a file whose clock is known and is kept as it is; None for live streams.
     """
 
-    def __init__(self, time_base: Fraction, step: int | None, counts: Counter[str], *, jumps: bool = True) -> None:
+    def __init__(
+        self, time_base: Fraction, step: int | None, counts: Counter[str], *, shift: int | None = None
+    ) -> None:
         self._time_base = time_base
         self._step = step
         self._counts = counts
-        self._jumps = jumps
-        self._shift: int | None = None
+        self._live = shift is None
+        self._shift = shift
         self._last: int | None = None
         self._last_arrived_s = 0.0
 
@@ -42,8 +44,9 @@ class LiveClock:
         """
         passed = max(1, round((arrived_s - self._last_arrived_s) / self._time_base))
         if self._last is None:
-            place = 0
-            self._shift = None if pts is None else -pts
+            if self._live and pts is not None:
+                self._shift = -pts
+            place = 0 if pts is None else pts + (self._shift or 0)
         elif pts is None:
             place = self._last + passed
         else:
@@ -51,7 +54,7 @@ class LiveClock:
                 self._shift = self._last + (self._step or passed) - pts
             place = pts + self._shift
             ahead_s = float((place - self._last) * self._time_base)
-            if self._jumps and (ahead_s < -_BACK_S or ahead_s > float(passed * self._time_base) + _AHEAD_S):
+            if self._live and (ahead_s < -_BACK_S or ahead_s > float(passed * self._time_base) + _AHEAD_S):
                 self._counts["clock jumps bridged"] += 1
                 place = self._last + passed
                 self._shift = place - pts
@@ -61,15 +64,22 @@ class LiveClock:
         self._last, self._last_arrived_s = place, arrived_s
         return place
 
+    @property
+    def known(self) -> bool:
+        """Whether the sound's place is known yet."""
+        return self._shift is not None
+
     def sound_shift(self, at: int | None, time_base: Fraction) -> int | None:
         """Ticks of `time_base` to add to the times of a packet of sound; None where it belongs to no picture."""
-        if self._shift is None or self._last is None or at is None:
+        if self._shift is None or at is None:
             return None
         shift = round(self._shift * self._time_base / time_base)
+        if not self._live or self._last is None:
+            return shift
         at_s = float((at + shift) * time_base)
         if at_s < 0:
             return None
-        if self._jumps and abs(at_s - float(self._last * self._time_base)) > _APART_S:
+        if abs(at_s - float(self._last * self._time_base)) > _APART_S:
             self._counts["sound out of step left out"] += 1
             return None
         return shift

@@ -72,13 +72,13 @@ class Opened:
 
     Attributes:
         info: without tracks, which cannot be sent.
-        tracks: (index, kind, codec) of each.
+        tracks: (index, kind, codec) of each, and whether it comes without a configuration.
         header: a Matroska header whose streams are the templates of the tracks, in order.
         slots: how many pictures fit into the shared memory, one after the other.
     """
 
     info: VideoInfo
-    tracks: tuple[tuple[int, str, str], ...]
+    tracks: tuple[tuple[int, str, str, bool], ...]
     header: bytes
     slots: int
     notices: tuple[str, ...]

@@ -53,6 +53,7 @@ _NOT_VIDEO = {"tty", "bin", "xbin", "adf", "idf", "concat", "sdp", "image2"}
 _ARRIVAL_BASE = Fraction(1, 90000)
 # A paced stream this late starts its pace anew, so that it keeps an even beat.
 _LATE_S = 0.5
+_TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT
 _MISSED = re.compile(r"RTP: missed (\d+) packets")
 
 
@@ -99,6 +100,7 @@ class _Reading:
         self._notices: list[str] = []
         self._sent_notices = 0
         self._sounds: deque[Sound] = deque()
+        self._early: deque[Any] = deque(maxlen=_MOST_SOUNDS)  # packets that came before the clock was known
         self._last_text = ""
         self._opened = False
         self._index = 0
@@ -161,11 +163,18 @@ class _Reading:
         self._time_base = Fraction(self._stream.time_base) if self._clocked else _ARRIVAL_BASE
         self._rate = nominal_rate(self._stream) if self._clocked else None
         step = max(1, round(1 / self._rate / self._time_base)) if self._rate else None
-        self._clock = LiveClock(self._time_base, step, self._counts, jumps=self._live)
+        self._clock = LiveClock(self._time_base, step, self._counts, shift=None if self._live else self._start())
         self._choose_tracks()
 
+    def _start(self) -> int:
+        """Ticks that bring a broadcast container, whose clock starts anywhere, to 0; others say when they begin."""
+        container = self._container
+        if not container.format.flags & _TS_DISCONT or not container.start_time:
+            return 0
+        return -round(Fraction(container.start_time, av.time_base) / self._time_base)
+
     def _choose_tracks(self) -> None:
-        self._tracks: dict[int, tuple[str, str]] = {}
+        self._tracks: dict[int, tuple[str, str, bool]] = {}
         self._header = b""
         sounds = [stream for stream in self._container.streams.audio if stream.codec_context is not None]
         if not self._request.audio or not sounds:
@@ -175,7 +184,9 @@ class _Reading:
         except (av.FFmpegError, ValueError, RuntimeError) as error:
             self._notices.append(f"the sound is left out: {reason(error)}")
             return
-        self._tracks = {s.index: ("audio", s.codec_context.codec.canonical_name) for s in sounds}
+        self._tracks = {
+            s.index: ("audio", s.codec_context.codec.canonical_name, not s.codec_context.extradata) for s in sounds
+        }
 
     def _read(self) -> None:
         """Until the end of the stream; what fails goes up."""
@@ -186,7 +197,10 @@ class _Reading:
             arrived_s = time.monotonic()
             self._hear(0)
             if packet.stream.index in self._tracks:
-                self._keep_sound(packet)
+                if packet.size:
+                    self._early.append(packet)
+                while self._early and self._clock.known:
+                    self._keep_sound(self._early.popleft())
                 continue
             if packet.stream.index != self._stream.index:
                 continue
@@ -325,8 +339,6 @@ class _Reading:
         self._opened = True
 
     def _keep_sound(self, packet: Any) -> None:
-        if not packet.size:
-            return
         time_base = Fraction(packet.time_base)
         shift = self._clock.sound_shift(packet.pts if packet.pts is not None else packet.dts, time_base)
         if shift is None:

@@ -1,0 +1,249 @@
+"""Real parts for tests of live sources and published streams: servers of our own or Debian's, clips, faults."""
+
+from __future__ import annotations
+
+import functools
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests import clips
+
+_SYSTEM_PYTHON = "/usr/bin/python3"
+_NEEDED = "appsrc matroskademux h264parse rtph264pay rtpjpegpay rtpopuspay rtpmp4gpay x264enc jpegparse avdec_h264"
+_ASK = f"""
+import gi
+gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
+from gi.repository import Gst, GstRtspServer
+Gst.init(None)
+missing = [name for name in {_NEEDED!r}.split() if Gst.ElementFactory.find(name) is None]
+assert not missing, missing
+"""
+
+
+@functools.cache
+def gstreamer_missing() -> str:
+    """Why the RTSP server cannot run; empty where it can."""
+    if not os.path.exists(_SYSTEM_PYTHON):
+        return f"{_SYSTEM_PYTHON} is missing"
+    asked = subprocess.run([_SYSTEM_PYTHON, "-c", _ASK], capture_output=True, text=True, check=False)
+    if not asked.returncode:
+        return ""
+    return f"python3-gi, gir1.2-gst-rtsp-server-1.0 or gstreamer1.0-plugins-*: {asked.stderr.strip()[-100:]}"
+
+
+def need_gstreamer() -> None:
+    """Skip the test, by name, where GStreamer's RTSP server is missing."""
+    if why := gstreamer_missing():
+        pytest.skip(f"no GStreamer RTSP server: {why}")
+
+
+def need_nginx() -> None:
+    """Skip the test, by name, where nginx with its RTMP module is missing."""
+    if not shutil.which("nginx") or not os.path.exists("/usr/lib/nginx/modules/ngx_rtmp_module.so"):
+        pytest.skip("nginx or libnginx-mod-rtmp is missing")
+
+
+def free_port() -> int:
+    """A port that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RtspServer:
+    """tests/rtsp_server.py as a process: started, killed, stopped and continued; `arguments` may change between."""
+
+    def __init__(self, arguments: Sequence[str], port: int | None = None, host: str = "127.0.0.1") -> None:
+        need_gstreamer()
+        self.arguments = list(arguments)
+        self.host, self.port = host, port or free_port()
+        self.prefix: list[str] = []  # such as "ip netns exec NAME"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._text = b""
+
+    def url(self, name: str, userinfo: str = "") -> str:
+        """Of a mount."""
+        scheme = "rtsps" if "--tls" in self.arguments else "rtsp"
+        return f"{scheme}://{userinfo}{'@' if userinfo else ''}{self.host}:{self.port}/{name}"
+
+    def start(self) -> None:
+        """Run it; returns when it listens."""
+        script = Path(__file__).parent / "rtsp_server.py"
+        command = [*self.prefix, _SYSTEM_PYTHON, str(script), "--host", self.host, "--port", str(self.port)]
+        self._process = subprocess.Popen(
+            [*command, *self.arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        self._text = b""
+        self.wait_for("READY", 30)
+
+    def wait_for(self, text: str, timeout_s: float) -> str:
+        """The first line that it prints from now on with `text` in it."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        until_s = time.monotonic() + timeout_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while True:
+                while b"\n" in self._text:
+                    line, _, self._text = self._text.partition(b"\n")
+                    if text in line.decode():
+                        return line.decode()
+                left_s = until_s - time.monotonic()
+                came = selector.select(max(0.0, left_s))
+                assert came, f"the RTSP server did not print {text!r}"
+                more = os.read(self._process.stdout.fileno(), 65536)
+                assert more, f"the RTSP server ended with code {self._process.wait()}"
+                self._text += more
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal: SIGSTOP holds it, SIGCONT lets it go on."""
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash or a power cut does."""
+        if self._process is not None:
+            self.signal(signal.SIGKILL)
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+
+@contextmanager
+def rtsp_server(*arguments: str) -> Iterator[RtspServer]:
+    """A running server."""
+    server = RtspServer(arguments)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def nginx(folder: Path, fragment_s: int = 1) -> Iterator[tuple[int, int]]:
+    """RTMP (application ``live``) and HTTP (the folder, HLS of every stream in ``hls/``); their ports."""
+    need_nginx()
+    rtmp, http = free_port(), free_port()
+    hls = folder / "hls"
+    hls.mkdir(exist_ok=True)
+    text = f"""
+load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
+user root; daemon off; master_process off; worker_processes 1;
+pid {folder}/nginx.pid; error_log {folder}/nginx.log;
+events {{ worker_connections 64; }}
+rtmp {{ server {{ listen 127.0.0.1:{rtmp}; application live {{
+  live on; hls on; hls_path {hls}; hls_fragment {fragment_s}s; }} }} }}
+http {{ access_log off; server {{ listen 127.0.0.1:{http}; root {folder}; }} }}
+"""
+    (folder / "nginx.conf").write_text(text, "utf-8")
+    process = subprocess.Popen(["nginx", "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL)
+    try:
+        wait_until_listening(rtmp)
+        wait_until_listening(http)
+        yield rtmp, http
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def published(clip: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The ffmpeg program sends the clip, over and over in real time; killed at the end."""
+    if not shutil.which("ffmpeg"):
+        pytest.skip("the ffmpeg program is missing")
+    command = ["ffmpeg", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(clip), "-c", "copy", "-f", "flv", url]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_listening(port: int, timeout_s: float = 10) -> None:
+    """Until a connection to the port is accepted."""
+    until_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < until_s, f"nothing listens at port {port}"
+            time.sleep(0.02)
+
+
+@contextmanager
+def mjpeg_camera(jpegs: Sequence[bytes], rate: int) -> Iterator[str]:
+    """An IP camera that sends JPEGs one after the other, over and over, as multipart; its URL."""
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            index = 0
+            while not over.wait(1 / rate):
+                jpeg = jpegs[index % len(jpegs)]
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                try:
+                    self.wfile.write(head.encode() + jpeg + b"\r\n")
+                except OSError:
+                    return
+                index += 1
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/video"
+    finally:
+        over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """Accepts connections and never says a word; its port."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        yield int(listener.getsockname()[1])
+
+
+_OPTIONS = {"g": "15", "tune": "zerolatency", "bf": "0"}
+
+
+def camera_clip(
+    path: Path,
+    *,
+    codec: str = "libx264",
+    sound: str | None = "aac",
+    frames: int = 150,
+    size_wh: tuple[int, int] = (320, 192),
+) -> Path:
+    """What an IP camera sends, as a Matroska file with a key frame every half second."""
+    options = {"libx264": _OPTIONS, "libx265": {"x265-params": "keyint=15:bframes=0:log-level=none"}}.get(codec, {})
+    kind = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    return clips.make_clip(
+        path, frames=frames, size_wh=size_wh, codec=codec, pixel_format=kind, sound=sound, options=options
+    )

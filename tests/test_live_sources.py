@@ -1,0 +1,514 @@
+"""Live sources on real servers: one contract for every kind, and what each fault looks like."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import psutil
+import pytest
+
+from streamseg.errors import SourceAbsentError, SourceError, SourceLostError, SourceOpenError
+from streamseg.frame import Frame, Output, Source
+from streamseg.sinks import open_sink
+from streamseg.sources import LiveOptions, live_opener, open_source
+from tests import clips
+from tests.file_server import serving
+from tests.live_parts import (
+    RtspServer,
+    camera_clip,
+    free_port,
+    mjpeg_camera,
+    nginx,
+    published,
+    rtsp_server,
+    silent_server,
+)
+
+pytestmark = pytest.mark.realparts
+
+QUICK = LiveOptions(connect_timeout_s=3, read_timeout_s=1.5)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips that servers play."""
+    folder = tmp_path_factory.mktemp("live")
+    camera_clip(folder / "aac.mkv")
+    camera_clip(folder / "opus.mkv", sound="libopus")
+    camera_clip(folder / "hevc.mkv", codec="libx265", sound=None)
+    camera_clip(folder / "jpeg.mkv", codec="mjpeg", sound=None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(folder: Path) -> Iterator[RtspServer]:
+    """One that no test harms."""
+    with rtsp_server(
+        *("--mount", f"aac=h264+aac:{folder}/aac.mkv"),
+        *("--mount", f"opus=h264+opus:{folder}/opus.mkv"),
+        *("--mount", f"hevc=h265:{folder}/hevc.mkv"),
+        *("--mount", f"jpeg=jpeg:{folder}/jpeg.mkv"),
+        *("--once", f"once=h264+aac:{folder}/aac.mkv"),
+        *("--secure", f"secure=h264:{folder}/aac.mkv"),
+        *("--auth", "me:p*s@s/%41"),
+        *("--clock", "clock=640x368@30"),
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def camera(folder: Path) -> Iterator[RtspServer]:
+    """One that may be killed."""
+    with rtsp_server("--mount", f"cam=h264+aac:{folder}/aac.mkv") as running:
+        yield running
+
+
+KINDS = [
+    "test",
+    "rtsp tcp",
+    "rtsp udp",
+    "rtsp opus",
+    "rtsp h265",
+    "rtsp mjpeg",
+    "rtsp password",
+    "rtmp",
+    "hls",
+    "http mjpeg",
+    "http file",
+]
+
+
+@contextmanager
+def running(kind: str, folder: Path, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Whatever it takes to have a source of a kind; its URL."""
+    mounts = {"tcp": "aac", "udp": "aac", "opus": "opus", "h265": "hevc", "mjpeg": "jpeg"}
+    with ExitStack() as stack:
+        if kind == "test":
+            yield "test:?size=320x192&fps=30"
+        elif kind == "rtsp password":
+            yield request.getfixturevalue("server").url("secure", "me:p*s@s%2F%2541")
+        elif kind.startswith("rtsp"):
+            yield request.getfixturevalue("server").url(mounts[kind.split()[1]])
+        elif kind == "http file":
+            yield stack.enter_context(serving((folder / "aac.mkv").read_bytes())).url + "/aac.mkv?token=secret"
+        elif kind == "http mjpeg":
+            yield stack.enter_context(mjpeg_camera(clips.packets(folder / "jpeg.mkv", "video"), 30))
+        else:
+            rtmp, http = stack.enter_context(nginx(tmp_path))
+            url = f"rtmp://127.0.0.1:{rtmp}/live/cam"
+            stack.enter_context(published(folder / "aac.mkv", url))
+            if kind == "hls":
+                playlist = tmp_path / "hls/cam.m3u8"
+                eventually(lambda: playlist.exists() and playlist.read_text().count("#EXTINF") >= 3)
+                url = f"http://127.0.0.1:{http}/hls/cam.m3u8"
+            yield url
+
+
+def eventually(holds: Callable[[], Any], timeout_s: float = 15) -> None:
+    until_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < until_s, "it did not come true"
+        time.sleep(0.02)
+
+
+def opened(url: str, kind: str = "", options: LiveOptions | None = None) -> Source:
+    """Servers that were just started need a moment until the stream is there."""
+    asked = options or LiveOptions(transport="udp" if "udp" in kind else "tcp")
+    return persistently(lambda: open_source(url, live=asked))
+
+
+def persistently(open_: Callable[[], Source]) -> Source:
+    """Also a server that has just let go of its last client answers 503 for a moment."""
+    until_s = time.monotonic() + 15
+    while True:
+        try:
+            return open_()
+        except SourceAbsentError:
+            assert time.monotonic() < until_s
+            time.sleep(0.1)
+
+
+def taken(source: Source, count: int) -> list[Frame]:
+    frames = []
+    for _ in range(count):
+        frame = source.read()
+        assert frame is not None
+        frames.append(frame)
+    return frames
+
+
+def exhaust(source: Source) -> None:
+    while source.read() is not None:
+        pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_keeps_the_contract(kind: str, folder: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    with running(kind, folder, request, tmp_path) as url:
+        source = opened(url, kind)
+        try:
+            info = source.info
+            assert (info.width, info.height, info.original_wh) == (320, 192, (320, 192))
+            assert info.live == (kind != "http file")
+            assert "secret" not in info.name
+            assert "p*s" not in info.name
+            assert "%2541" not in info.name
+            if kind not in ("http mjpeg",):
+                assert info.rate == 30
+            frames = taken(source, 60)
+            for before, frame in zip([None, *frames], frames, strict=False):
+                assert frame.time_base == info.time_base
+                assert frame.colour == info.colour
+                assert 0 <= time.monotonic() - frame.captured_at < 30
+                if before is not None:
+                    assert frame.pts > before.pts
+                    assert frame.index > before.index
+                    assert frame.captured_at >= before.captured_at
+            # What the pixels say and what the source counted is one and the same, but for the clip's wrap.
+            numbers = [clips.index_of(frame.y) for frame in frames]
+            steps = {(b - a) % 150 for a, b in itertools.pairwise(numbers)}
+            counted = {b.index - a.index for a, b in itertools.pairwise(frames)}
+            assert steps == counted
+            # Thirty a second, whatever the unit of time; pictures without a clock have that of their arrival.
+            seconds = (frames[-1].seconds - frames[0].seconds) / (frames[-1].index - frames[0].index)
+            assert seconds == pytest.approx(1 / 30, rel=0.25 if kind == "http mjpeg" else 0.02)
+            expected = clips.planes(numbers[-1], 320, 192)
+            if not info.colour.full_range:
+                error = np.abs(frames[-1].planes.astype(int) - expected)
+                assert error.mean() < 4, error.mean()
+            assert np.abs(frames[-1].u.astype(int) - 110).mean() < 4
+            assert np.abs(frames[-1].v.astype(int) - 150).mean() < 4
+            if info.live:
+                assert source.counts.get("broken packets skipped", 0) == 0
+            else:
+                assert not source.counts
+                numbers += [clips.index_of(frame.y) for frame in iter(source.read, None)]
+                assert numbers == list(range(150))
+            # Interrupt ends it, and reading on is harmless.
+            source.interrupt()
+            assert source.read() is None
+        finally:
+            source.close()
+
+
+@pytest.mark.parametrize("kind", ["rtsp tcp", "rtsp opus", "rtmp", "hls", "http file"])
+def test_sound_is_copied_in_step(kind: str, folder: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    with running(kind, folder, request, tmp_path) as url:
+        source = opened(url)
+        try:
+            (track,) = source.info.tracks
+            assert (track.kind, track.codec) == ("audio", "opus" if "opus" in kind else "aac")
+            out = tmp_path / "out.mkv"
+            sink = open_sink(str(out), source.info, preset="ultrafast")
+            first = None
+            for _ in range(120):
+                frame = source.read()
+                assert frame is not None
+                first = first if first is not None else clips.index_of(frame.y)
+                sink.write(Output(frame), source.take_packets())
+            sink.finish(source.take_packets())
+            sink.close()
+            assert not sink.notices
+        finally:
+            source.close()
+    told = subprocess.run(
+        ["ffprobe", "-v", "error", "-show_entries", "stream=codec_type,codec_name", "-of", "csv=p=0", str(out)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert sorted(told) == sorted(["h264,video", f"{track.codec},audio"])
+    # The clip's tone rises from 300 Hz by 40 Hz a second: what is heard tells when it was meant to be heard.
+    assert first is not None
+    heard = loudest_hz(out, 1.5, 0.3)
+    meant_s = ((first / 30 + 1.65) % 5) if kind != "http file" else 1.65
+    assert (heard - 300) / 40 == pytest.approx(meant_s, abs=0.12)
+
+
+def loudest_hz(path: Path, at_s: float, length_s: float) -> float:
+    """The strongest frequency of the sound from `at_s` on, interpolated between the bins."""
+    samples = []
+    with av.open(str(path)) as container:
+        rate = container.streams.audio[0].rate
+        for frame in container.decode(audio=0):
+            assert frame.pts is not None
+            assert frame.time_base is not None
+            begin_s = float(frame.pts * frame.time_base)
+            if at_s <= begin_s < at_s + length_s:
+                samples.append(frame.to_ndarray()[0])
+    wave = np.concatenate(samples)
+    power = np.abs(np.fft.rfft(wave * np.hanning(len(wave)), 1 << 20))
+    return float(np.argmax(power) * rate / (1 << 20))
+
+
+def test_latency_is_read_from_the_pixels(server: RtspServer) -> None:
+    source = opened(server.url("clock"))
+    try:
+        taken(source, 30)
+        late_ms = []
+        for _ in range(60):
+            (frame,) = taken(source, 1)
+            now = int(time.monotonic() * 1000) & 0xFFFF
+            late_ms.append((now - clips.index_of(frame.y)) % 65536)
+        # Encoder, server, network, decoder, child and copy together: 38 ms on a quiet machine.
+        assert np.median(late_ms) < 250, late_ms
+        assert source.counts.get("frames dropped, newer ones were waiting", 0) < 30
+    finally:
+        source.close()
+
+
+def test_a_slow_reader_gets_new_pictures(server: RtspServer) -> None:
+    source = opened(server.url("clock"))
+    try:
+        taken(source, 1)
+        late_ms = []
+        for _ in range(8):
+            time.sleep(0.4)  # the reader's work
+            frame = source.read()
+            assert frame is not None
+            late_ms.append((int(time.monotonic() * 1000) - clips.index_of(frame.y)) % 65536)
+        assert source.counts["frames dropped, newer ones were waiting"] > 40
+        # The waiting pictures are few: lateness stays, it does not grow.
+        assert max(late_ms[4:]) < 2500, late_ms
+    finally:
+        source.close()
+
+
+def test_end_of_a_stream(server: RtspServer) -> None:
+    source = opened(server.url("once"))
+    try:
+        frames = list(iter(source.read, None))
+        assert clips.index_of(frames[-1].y) == 149
+        assert source.read() is None
+    finally:
+        source.close()
+
+
+# Faults.
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_a_killed_server_is_noticed_at_once_and_found_again(camera: RtspServer, transport: str) -> None:
+    opener = live_opener(camera.url("cam"), LiveOptions(transport=transport))
+    try:
+        source = persistently(opener)
+        taken(source, 10)
+        assert opener.ready()
+        camera.kill()
+        began_s = time.monotonic()
+        # Over UDP only the control connection tells, and it may look like an end.
+        with suppress(SourceLostError):
+            while source.read() is not None:
+                pass
+        assert time.monotonic() - began_s < 1.0
+        source.close()
+        assert opener.ready() is False
+        with pytest.raises(SourceAbsentError, match="refused"):
+            opener()
+        camera.start()
+        began_s = time.monotonic()
+        assert opener.ready()
+        source = persistently(opener)
+        taken(source, 1)
+        assert time.monotonic() - began_s < 2.0
+        source.close()
+    finally:
+        opener.close()
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_a_stopped_server_is_lost_in_time(camera: RtspServer, transport: str) -> None:
+    opener = live_opener(camera.url("cam"), LiveOptions(transport=transport))
+    try:
+        source = persistently(opener)
+        taken(source, 10)
+        camera.signal(signal.SIGSTOP)
+        began_s = time.monotonic()
+        with pytest.raises(SourceLostError, match=r"sent no picture for 2\.5 s"):
+            exhaust(source)
+        assert time.monotonic() - began_s < 3.0
+        source.close()
+        camera.signal(signal.SIGCONT)
+        source = persistently(opener)
+        taken(source, 5)
+        source.close()
+    finally:
+        camera.signal(signal.SIGCONT)
+        opener.close()
+
+
+def test_codec_and_size_may_change_between_two_openings(camera: RtspServer, folder: Path, tmp_path: Path) -> None:
+    opener = live_opener(camera.url("cam"))
+    try:
+        source = persistently(opener)
+        assert (source.info.width, len(source.info.tracks)) == (320, 1)
+        taken(source, 3)
+        camera.kill()
+        other = camera_clip(tmp_path / "other.mkv", codec="libx265", sound=None, size_wh=(480, 272), frames=60)
+        camera.arguments = ["--mount", f"cam=h265:{other}"]
+        camera.start()
+        source.close()
+        source = persistently(opener)
+        assert (source.info.width, source.info.height, source.info.tracks) == (480, 272, ())
+        assert taken(source, 3)[-1].planes.shape == (408, 480)
+        source.close()
+    finally:
+        opener.close()
+
+
+def test_interrupt_unblocks_an_opening() -> None:
+    with silent_server() as port:
+        opener = live_opener(f"rtsp://127.0.0.1:{port}/x", LiveOptions(connect_timeout_s=30))
+        asked = threading.Event()
+        pressed_s: list[float] = []
+
+        def press() -> None:
+            asked.wait()
+            time.sleep(1.0)  # into the blocking call
+            pressed_s.append(time.monotonic())
+            opener.interrupt()
+
+        thread = threading.Thread(target=press)
+        thread.start()
+        asked.set()
+        with pytest.raises(SourceOpenError, match="interrupted"):
+            opener()
+        assert time.monotonic() - pressed_s[0] < 0.5
+        thread.join()
+        opener.close()
+
+
+def test_interrupt_unblocks_a_read(camera: RtspServer) -> None:
+    source = opened(camera.url("cam"), options=LiveOptions(read_timeout_s=30))
+    taken(source, 3)
+    camera.signal(signal.SIGSTOP)
+    pressed_s: list[float] = []
+
+    def press() -> None:
+        pressed_s.append(time.monotonic())
+        source.interrupt()
+
+    timer = threading.Timer(0.7, press)
+    timer.start()
+    while source.read() is not None:
+        pass
+    assert time.monotonic() - pressed_s[0] < 0.5
+    timer.join()
+    source.close()
+    camera.signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("userinfo", "message"), [("me:wrong", "401.*check user and password"), ("", "401.*check user and password")]
+)
+def test_a_wrong_password_is_refused(server: RtspServer, userinfo: str, message: str) -> None:
+    with pytest.raises(SourceOpenError, match=message) as caught:
+        open_source(server.url("secure", userinfo))
+    assert not isinstance(caught.value, SourceAbsentError)
+    assert "wrong" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["p*s@s%2F%2541", "p%2As%40s%2f%2541"])
+def test_passwords_plain_or_encoded(server: RtspServer, password: str) -> None:
+    source = open_source(server.url("secure", f"me:{password}"))
+    taken(source, 1)
+    source.close()
+
+
+def test_nobody_there(server: RtspServer) -> None:
+    with pytest.raises(SourceAbsentError, match="refused"):
+        open_source(f"rtsp://127.0.0.1:{free_port()}/x")
+    with pytest.raises(SourceAbsentError, match="404"):
+        open_source(server.url("nothing"))
+    with silent_server() as port:
+        began_s = time.monotonic()
+        with pytest.raises(SourceAbsentError, match="no answer within 1 s"):
+            open_source(f"rtsp://127.0.0.1:{port}/x", live=LiveOptions(connect_timeout_s=1))
+        assert time.monotonic() - began_s < 4
+    with pytest.raises(SourceAbsentError, match=r"resolve|no answer"):
+        open_source("rtsp://no-such-host.invalid/x", live=QUICK)
+
+
+def test_no_route() -> None:
+    # TEST-NET-1 is given to nobody: packets vanish or are refused by the first router.
+    began_s = time.monotonic()
+    with pytest.raises(SourceAbsentError):
+        open_source("rtsp://192.0.2.1/x", live=LiveOptions(connect_timeout_s=1))
+    assert time.monotonic() - began_s < 4
+
+
+def test_no_video() -> None:
+    with serving(b"<html><body>not found, but politely</body></html>" * 50) as site:
+        with pytest.raises(SourceOpenError, match="sends no video") as caught:
+            open_source(site.url + "/page?key=secret")
+        assert "secret" not in str(caught.value)
+        assert not isinstance(caught.value, SourceAbsentError)
+        site.status = 404
+        with pytest.raises(SourceAbsentError, match="404"):
+            open_source(site.url + "/page")
+        site.status = 403
+        with pytest.raises(SourceOpenError, match="403"):
+            open_source(site.url + "/page")
+
+
+def test_a_playlist_cannot_read_files_here(folder: Path, tmp_path: Path) -> None:
+    clip = clips.make_clip(tmp_path / "private.ts", frames=10, options={"g": "5"})
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{clip}\n#EXT-X-ENDLIST\n"
+    with serving(playlist.encode()) as site:
+        site.content_type = "application/vnd.apple.mpegurl"
+        with pytest.raises(SourceError):
+            open_source(site.url + "/list.m3u8", live=QUICK)
+
+
+def test_thirty_openings_leave_nothing_behind(server: RtspServer) -> None:
+    us = psutil.Process()
+    opener = live_opener(server.url("jpeg"))
+    try:
+        source = persistently(opener)
+        taken(source, 2)
+        source.close()
+        child = us.children()[0]
+        before, before_child = us.num_fds(), child.num_fds()
+        for round_ in range(30):
+            source = persistently(opener)
+            taken(source, 2)
+            if round_ % 10 == 9:
+                source.interrupt()  # costs the child its life
+            source.close()
+        assert us.num_fds() <= before
+        assert [p.status() for p in us.children()] != [psutil.STATUS_ZOMBIE]
+        assert len(us.children()) == 1
+        assert us.children()[0].num_fds() <= before_child + 1
+    finally:
+        opener.close()
+    assert us.children() == []
+
+
+def test_the_child_goes_when_its_parent_is_killed(server: RtspServer) -> None:
+    program = (
+        "import sys; from streamseg.sources import open_source; s = open_source(sys.argv[1]); s.read();"
+        "import psutil; print(psutil.Process().children()[0].pid, flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, server.url("jpeg")], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    assert parent.stdin is not None
+    pid = int(parent.stdout.readline())
+    assert psutil.pid_exists(pid)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    parent.stdin.close()
+    eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 3)
