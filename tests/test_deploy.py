@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,24 @@ def test_dashboard_panels_lie_side_by_side(dashboard: dict[str, Any]) -> None:
         apart_y = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
         assert apart_x or apart_y
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(places)
+
+
+def test_commands_use_options_that_there_are() -> None:
+    done = subprocess.run([sys.executable, "-m", "streamseg", "run", "--help"], capture_output=True, text=True)
+    known = set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", done.stdout))
+    unit, desktop, container = (
+        (DEPLOY / name).read_text("utf-8") for name in ("streamseg.service", "streamseg-desktop.desktop", "Dockerfile")
+    )
+    commands = [
+        re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE),
+        re.search(r"^Exec=(.*)$", desktop, re.MULTILINE),
+        re.search(r"^CMD (.*)$", container, re.MULTILINE),
+    ]
+    for command in commands:
+        assert command
+        used = set(re.findall(r"(?<=[\s\"])--?[a-z][a-z-]*", command[1]))
+        assert used
+        assert used <= known
 
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

@@ -391,6 +391,24 @@ def test_a_disk_without_room_takes_the_oldest_then_tells(tmp_path: Path) -> None
     assert not made.exists()
 
 
+def test_room_that_runs_out_meanwhile_ends_the_recording_and_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamseg.sinks.recording._TIDY_EVERY_S", 0.0)
+    free = [10**9]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**10, 0, free[0]))  # type: ignore[attr-defined]
+    older = old(tmp_path, "cam-20200101T000000Z.mkv", days=1)
+    sink = recorder(tmp_path / "cam.mkv", segment_s=600, max_bytes=10**9, min_free_bytes=10**8)
+    record(sink, 10)
+    assert older.exists()
+    free[0] = 10**7
+    with pytest.raises(SinkWriteError, match=r"the disk has 10.0 MB left and 100.0 MB stay free; make room"):
+        sink.write(Output(live_frame(10, 1)))
+    sink.close()
+    assert not older.exists()
+    assert clips.indices(tmp_path / "cam-20261121T024600Z.mkv") == list(range(10))
+
+
 def test_one_file_never_outgrows_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit smaller than a file of full length ends files early."""
     monkeypatch.setattr("streamseg.sinks.recording._TIDY_EVERY_S", 0.0)
@@ -465,8 +483,8 @@ WRITER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from tests.test_recording import *
-sink = recorder(Path(sys.argv[2]), segment_s=2)
-record(sink, 165)
+sink = recorder(Path(sys.argv[2]), segment_s=4)
+record(sink, 330)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -477,13 +495,13 @@ def test_killed_run_leaves_files_that_play(suffix: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", WRITER, root, str(tmp_path / f"cam.{suffix}")])
     assert done.returncode == -signal.SIGKILL
     made = files(tmp_path)
-    assert made == [f"cam-20261121T02460{second}Z.{suffix}" for second in (0, 2, 4)]
-    assert clips.indices(tmp_path / made[0]) == list(range(60))
-    assert clips.indices(tmp_path / made[1]) == list(range(60, 120))
-    found = clips.indices(tmp_path / made[2], torn=True) if suffix == "mkv" else []
-    # Of 45 pictures, what stood in the open cluster of a second may be gone; MP4 loses up to a keyframe.
-    assert found == list(range(120, 120 + len(found)))
-    assert len(found) >= (15 if suffix == "mkv" else 0)
+    assert made == [f"cam-20261121T02460{second}Z.{suffix}" for second in (0, 4, 8)]
+    assert clips.indices(tmp_path / made[0]) == list(range(120))
+    assert clips.indices(tmp_path / made[1]) == list(range(120, 240))
+    found = clips.indices(tmp_path / made[2], torn=True)
+    # Of 90 pictures, what stood in the open cluster of a second is gone; MP4 loses up to a keyframe, two seconds.
+    assert found == list(range(240, 240 + len(found)))
+    assert len(found) >= (59 if suffix == "mkv" else 60)
 
 
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")

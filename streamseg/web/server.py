@@ -184,8 +184,6 @@ def _hang_up(clients: list[Any]) -> None:
 class _Handler(BaseHTTPRequestHandler):
     server: _Listener
     protocol_version = "HTTP/1.1"
-    server_version = "streamseg"
-    sys_version = ""
     timeout = _PATIENCE_S
     disable_nagle_algorithm = True
 
@@ -256,6 +254,9 @@ class _Handler(BaseHTTPRequestHandler):
         kind, _, shown = self.headers.get("Authorization", "").partition(" ")
         candidates = [shown.strip()] if kind.lower() == "bearer" else parse_qs(query).get("token", [])
         return any(hmac.compare_digest(candidate.encode(), token.encode()) for candidate in candidates)
+
+    def version_string(self) -> str:
+        return "streamseg"
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug("%s asked for %s", self.address_string(), urlsplit(getattr(self, "path", "")).path)
