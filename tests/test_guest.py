@@ -32,12 +32,12 @@ def _cases() -> list[tuple[str, str, str]]:
     cases = []
     for path in sorted(FOLDER.glob("*_check.py")):
         tree = ast.parse(path.read_text("utf-8"))
-        guests = ["exclusive"]
+        guests: dict[str, tuple[str, ...]] = {"exclusive": ()}
         for node in tree.body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "GUESTS":
-                guests = list(ast.literal_eval(node.value))
+                guests = ast.literal_eval(node.value)
         checks = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name[:6] == "check_"]
-        cases += [(path.stem, guest, check) for guest in guests for check in checks]
+        cases += [(path.stem, guest, check) for guest, chosen in guests.items() for check in chosen or checks]
     return cases
 
 
@@ -58,7 +58,8 @@ def _outcome(script: str, name: str) -> Result | str:
     guest = _prepared(options.get("suite", SUITES[0]))
     if isinstance(guest, str):
         return guest
-    return guest.run([sys.executable, "-m", f"tests.guest.{script}"], limit_s=_LIMIT_S, **options)
+    checks = [case[2] for case in _cases() if case[:2] == (script, name)]
+    return guest.run([sys.executable, "-m", f"tests.guest.{script}", *checks], limit_s=_LIMIT_S, **options)
 
 
 def test_scripts_were_found() -> None:

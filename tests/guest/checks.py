@@ -5,7 +5,8 @@ A check fails by raising (assert); what it returns, a mapping of what JSON knows
     if __name__ == "__main__":
         run_checks(globals())
 
-and may say in a constant `GUESTS` in which guests it is run, by the names that `tests/test_guest.py` knows.
+and may say in a constant `GUESTS` in which guests it is run: by the names that `tests/test_guest.py` knows, the names
+of the checks, none for all.
 """
 
 from __future__ import annotations

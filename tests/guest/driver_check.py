@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.guest.checks import run_checks
 
-GUESTS = ("exclusive", "shared")
+GUESTS = {"exclusive": (), "shared": ()}
 
 
 def check_devices() -> dict[str, object]:

@@ -1,7 +1,7 @@
 """A virtual machine with real cameras: v4l2loopback and vivid on the host's own files, emulated in software.
 
-    python tests/guest/machine.py prepare
-    python tests/guest/machine.py run [--caps 0|1] [--suite NAME] COMMAND...
+    python tests/guest/machine.py [--suite NAME] prepare
+    python tests/guest/machine.py [--suite NAME] [--caps 0|1] [--folder SHARED] [--limit SECONDS] run COMMAND...
 
 The guest sees the host's root file system (changes are lost at the end), so that the host's Python runs as it is.
 /dev/video0 "StreamSeg Cam" and /dev/video1 "Feeder Cam" are loopback devices, /dev/video10 is a vivid webcam that
