@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import av
 import numpy as np
 import pytest
 
+from streamseg.engine import Backoff, Reopening
 from streamseg.errors import ConfigError, SinkAbsentError, SinkOpenError, SinkWriteError
 from streamseg.frame import Frame, Output, Packet, Track, VideoInfo
 from streamseg.sinks.recording import RecordingSink
@@ -464,6 +466,53 @@ def test_full_disk_ends_the_file_and_a_new_sink_goes_on(suffix: str, small_disk:
     again.close()
     (new,) = set(files(small_disk)) - left
     assert clips.indices(small_disk / new) == list(range(index + 1, index + 11))
+
+
+def fill(disk: Path) -> Path:
+    """Leave not a byte."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_disk_that_is_full_when_the_file_is_completed(suffix: str, small_disk: Path) -> None:
+    sink = recorder(small_disk / f"cam.{suffix}", quality="low")
+    record(sink, 140)
+    (path,) = small_disk.iterdir()
+    size = path.stat().st_size
+    fill(small_disk)
+    with pytest.raises(SinkWriteError, match="no space left on device"):
+        sink.finish()
+    sink.close()
+    assert path.stat().st_size >= size
+    found = clips.indices(path, torn=True)
+    assert found == list(range(len(found)))
+    assert len(found) >= (90 if suffix == "mkv" else 60)
+
+
+def test_recording_goes_on_by_itself_when_there_is_room_again(small_disk: Path) -> None:
+    sink = Reopening(
+        lambda: recorder(small_disk / "cam.mkv"), name="cam.mkv", backoff=Backoff(first_s=1e-6, longest_s=1e-6)
+    )
+    filler = None
+    for index in range(600):
+        sink.write(Output(live_frame(index, index / 30)))
+        if index == 150:
+            filler = fill(small_disk)
+        if filler is not None and filler.exists() and sink.counts.get("lost", 0) >= 1:
+            filler.unlink()
+    sink.finish()
+    sink.close()
+    made = [small_disk / name for name in files(small_disk)]
+    found = [clips.indices(path, torn=True) for path in made]
+    assert len(made) == 2
+    assert found[0] == list(range(len(found[0])))
+    assert len(found[0]) >= 90
+    assert found[1] == list(range(found[1][0], 600))
+    assert found[1][0] < 250
 
 
 def test_folder_that_goes_away_is_a_failed_write(tmp_path: Path) -> None:
