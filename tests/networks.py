@@ -50,10 +50,14 @@ def yolo_seg(
     return save(graph, path, metadata)
 
 
-def matte(path: Path, *, layout: str = "nchw", last: str = "Sigmoid", size: int = 32, channels: int = 3) -> Path:
-    """A network whose logit is 10 * (red - 0.5): red is the subject."""
+def matte(
+    path: Path, *, layout: str = "nchw", last: str = "Sigmoid", size: int = 32, channels: int = 3, alone: bool = False
+) -> Path:
+    """A network whose logit is 10 * (red - 0.5), or 10 * (red - green - 0.5) with `alone`: red is the subject."""
     red = np.zeros((1, channels, 1, 1), np.float32)
     red[0, 0] = 10
+    if alone:
+        red[0, 1] = -10
     shape = [1, channels, size, size] if layout == "nchw" else [1, size, size, channels]
     out = [1, 1, size, size] if layout == "nchw" else [1, size, size, 1]
     nodes = []

@@ -13,7 +13,7 @@ from streamseg.engine import Metrics
 from streamseg.errors import ConfigError
 from streamseg.frame import Frame, Output, VideoInfo
 from streamseg.segment.load import Segmenter
-from streamseg.segment.result import Matte
+from streamseg.segment.result import Matte, Segmentation
 from streamseg.sources import open_source
 from streamseg.sources.looped import LoopedVideo
 from streamseg.temporal import HalfLife, SceneCut, Smoother, Uncertainty
@@ -50,10 +50,20 @@ class VirtualBackground:
         segmenter: finds the subject.
         look: how it is shown.
         metrics: receives the time of every stage.
+        look_at: gives the frame that the network looks at, which may be a smaller one of the same moment.
     """
 
-    def __init__(self, segmenter: Segmenter, look: Look, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        look: Look,
+        metrics: Metrics,
+        *,
+        look_at: Callable[[Frame], Frame] = lambda frame: frame,
+    ) -> None:
         self._segmenter = segmenter
+        self._look_at = look_at
+        self._seen: tuple[Frame, Segmentation] | None = None
         self._look = self._shown = look
         self._metrics = metrics
         self._seconds: float | None = None
@@ -81,8 +91,7 @@ class VirtualBackground:
         seconds = frame.seconds
         dt_s = 0.0 if self._seconds is None else seconds - self._seconds
         self._seconds = seconds
-        with self._metrics.time("segment"):
-            segmentation = self._segmenter(frame)
+        segmentation = self._segment(frame)
         with self._metrics.time("matte"):
             matte = segmentation.matte(look.keep, largest=look.largest)
         if look.smoother is not None:
@@ -94,6 +103,15 @@ class VirtualBackground:
                 matte = look.smoother(matte, frame.y, dt_s)
         output = look.effect(frame, Matte(matte, (frame.width, frame.height)), dt_s)
         return replace(output, segmentation=segmentation)
+
+    def _segment(self, frame: Frame) -> Segmentation:
+        looked_at = self._look_at(frame)
+        # The smaller stream may be slower than the shown one.
+        if looked_at is frame or self._seen is None or self._seen[0] is not looked_at:
+            with self._metrics.time("segment"):
+                self._seen = looked_at, self._segmenter(looked_at)
+        segmentation = self._seen[1]
+        return segmentation if looked_at is frame else segmentation.on((frame.width, frame.height))
 
 
 def look_of(

@@ -8,12 +8,12 @@ from contextlib import ExitStack
 import cv2
 
 from streamseg.app.background import VirtualBackground, look_of
-from streamseg.app.live import Demand, LiveOpening, Slate, connect
+from streamseg.app.live import Demand, Slate, connect
 from streamseg.app.network import Sessions, segmenter_of
 from streamseg.app.outputs import check_paths, is_live_output, open_sinks, output_urls
 from streamseg.app.run import Run
 from streamseg.config import Settings, parse_background
-from streamseg.engine import FailClosed, Metrics, Paced, Pipeline, Reconnecting, Reopening
+from streamseg.engine import Beside, FailClosed, Metrics, Paced, Pipeline, Reconnecting, Reopening
 from streamseg.errors import ConfigError
 from streamseg.frame import Sink, Source
 from streamseg.segment.store import resolve
@@ -65,18 +65,23 @@ def build(
             say(model.remark)
         segmenter, keep = segmenter_of(model, settings, sessions or Sessions())
         metrics = Metrics()
-        process = VirtualBackground(segmenter, look_of(settings, source.info, keep, metrics, say), metrics)
+        look = look_of(settings, source.info, keep, metrics, say)
+        if isinstance(source, Beside):
+            process = VirtualBackground(segmenter, look, metrics, look_at=source.look_at)
+        else:
+            process = VirtualBackground(segmenter, look, metrics)
         stack.callback(process.close)
         alpha = parse_background(settings.background.spec)[0] == "transparent"
         closed: FailClosed | None = None
         card = None
-        if isinstance(source, Reconnecting):
+        camera = source.main if isinstance(source, Beside) else source
+        if isinstance(camera, Reconnecting):
             slate = Slate(settings, source.info, lambda: process.look)
             card = slate.card("")
             closed = FailClosed(
                 process,
                 slate,
-                state=_state_of(source),
+                state=_state_of(camera),
                 metrics=metrics,
                 interval_s=float(1 / source.info.rate) if source.info.rate else 1 / 30,
             )
@@ -93,12 +98,16 @@ def _open_source(
 ) -> Source:
     asked = settings.source
     if is_live_url(asked.url):
-        opening = LiveOpening(settings, asked.url)
+        main = connect(settings, asked.url, say, wanted=demand)
+        if not asked.sub:
+            return main
         try:
-            return connect(settings, opening, say, wanted=demand)
+            return Beside(main, connect(settings, asked.sub, say, wanted=demand))
         except BaseException:
-            opening.close()
+            main.close()
             raise
+    if asked.sub:
+        raise ConfigError(f"source.sub is the smaller stream of a camera, and {asked.url} is none; leave it out")
     if demand is not None:
         raise ConfigError(f"--on-demand is for cameras and streams, not for {asked.url}; leave it out")
     source: Source = open_source(asked.url, max_pixels=asked.max_pixels, threads=asked.threads)

@@ -153,7 +153,7 @@ class Fleet:
         now = time.monotonic()
         streams = {}
         for name, run in self.runs.items():
-            measured = run.measured()
+            measured, (state, reason) = run.measured(), run.state
             frames = measured["counts"].get("frames in", 0)
             counted, when, fps = self._pace.get(name, (frames, now, 0.0))
             if now - when >= 1.0:
@@ -164,8 +164,8 @@ class Fleet:
             if frames != newest[0]:
                 newest = self._newest[name] = (frames, now)
             streams[name or "main"] = {
-                "state": self._over.get(name, run.state),
-                "reason": getattr(run.source, "reason", ""),
+                "state": self._over.get(name, state),
+                "reason": reason,
                 "counts": {**measured["counts"], **measured["irregularities"]},
                 "stages": measured["stages"],
                 "drops": measured["drops"],

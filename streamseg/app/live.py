@@ -14,7 +14,7 @@ from streamseg.app.background import Look
 from streamseg.config import Settings, parse_background
 from streamseg.effects.slate import card
 from streamseg.engine import LIVE_TIME_BASE, Backoff, Reconnecting
-from streamseg.errors import ConfigError, SourceAbsentError
+from streamseg.errors import ConfigError, SourceAbsentError, redact
 from streamseg.frame import Colour, Frame, Origin, Plane, Source, VideoInfo
 from streamseg.libav import Recolour, moved
 from streamseg.pixels.fit import fit_planes
@@ -23,7 +23,7 @@ from streamseg.segment.result import Matte
 from streamseg.sources import LiveOptions, live_opener, open_source
 from streamseg.sources.oriented import Oriented
 
-__all__ = ["Demand", "LiveOpening", "Slate", "connect"]
+__all__ = ["Demand", "Slate", "connect"]
 
 _log = logging.getLogger(__name__)
 _ABSENT_WH = (1280, 720)
@@ -50,7 +50,8 @@ class LiveOpening:
         self._opener = live_opener(
             url,
             LiveOptions(
-                size_wh=size_of(source.size),
+                # Of a stream, it is only the size of the output while the stream was never seen.
+                size_wh=None if "://" in url else size_of(source.size),
                 rate=Fraction(source.fps).limit_denominator(1001) if source.fps else None,
                 pixel_format=None if source.format == "auto" else source.format,
                 transport=source.transport,
@@ -84,33 +85,48 @@ class LiveOpening:
 
 
 def connect(
-    settings: Settings, opening: LiveOpening, say: Callable[[str], None], *, wanted: Callable[[], bool] | None = None
+    settings: Settings, url: str, say: Callable[[str], None], *, wanted: Callable[[], bool] | None = None
 ) -> Source:
-    """The source of a run: reconnecting if it is live, as it is if it has an end; `wanted` opens it on demand only.
+    """A live source: reconnecting if it is live, as it is if it has an end; `wanted` opens it on demand only.
 
     Raises:
         SourceOpenError: it can never work as asked, or is not there and shall not be waited for.
     """
+    opening = LiveOpening(settings, url)
+    try:
+        return _connect(settings, url, opening, say, wanted)
+    except BaseException:
+        opening.close()
+        raise
+
+
+def _connect(
+    settings: Settings,
+    url: str,
+    opening: LiveOpening,
+    say: Callable[[str], None],
+    wanted: Callable[[], bool] | None,
+) -> Source:
     wait = settings.source.wait
-    is_stream = "://" in settings.source.url
     first: Source | None = None
     try:
         first = opening() if wanted is None else None
     except SourceAbsentError as error:
-        if wait == "no" or (wait == "auto" and not is_stream):
+        if wait == "no" or (wait == "auto" and "://" not in url):
             raise
         say(f"{error}; waiting for it")
     if first is not None and not first.info.live:
         return _Closing(first, opening)
-    info = _live_info(first.info if first is not None else _absent_info(settings))
+    info = _live_info(first.info if first is not None else _absent_info(settings, url))
     if first is None:
         say(f"the output is {info.width}x{info.height} until the source was seen once; --size WxH makes it another")
+    delay_s = settings.output.audio_delay_ms / 1000
     return Reconnecting(
         opening,
         info,
         first=first,
         fit=_Fit(info),
-        shift=moved,
+        shift=lambda packet, track, by_s: moved(packet, track, by_s + delay_s),
         wanted=wanted or (lambda: True),
         backoff=Backoff(longest_s=settings.source.longest_backoff_s),
     )
@@ -140,15 +156,14 @@ class _Closing:
         self._opening.close()
 
 
-def _absent_info(settings: Settings) -> VideoInfo:
+def _absent_info(settings: Settings, url: str) -> VideoInfo:
     width, height = size_of(settings.source.size) or _ABSENT_WH
     if settings.source.rotate in (90, 270):
         width, height = height, width
     width, height = width + width % 2, height + height % 2
     rate = Fraction(settings.source.fps).limit_denominator(1001) if settings.source.fps else _ABSENT_RATE
     colour = Colour().settled(height)
-    url = settings.source.url
-    return VideoInfo(width, height, rate, True, LIVE_TIME_BASE, colour, url, (width, height))
+    return VideoInfo(width, height, rate, True, LIVE_TIME_BASE, colour, redact(url), (width, height))
 
 
 def _live_info(info: VideoInfo) -> VideoInfo:

@@ -139,7 +139,8 @@ def _open_one(settings: Settings, url: str, info: VideoInfo, *, alpha: bool, sla
     if "://" in url:
         from streamseg.sinks.publish import open_publisher
 
-        return _lasting(settings, url, lambda: open_publisher(url, info, **encoding))
+        transport = settings.source.transport
+        return _lasting(settings, url, lambda: open_publisher(url, info, transport=transport, **encoding))
     if info.live and not alpha and url not in ("-", "null:") and not is_picture_name(url):
         return _lasting(
             settings,

@@ -16,7 +16,7 @@ import cv2
 import streamseg
 from streamseg.app.background import VirtualBackground, look_of
 from streamseg.config import Settings
-from streamseg.engine import Pipeline, Reconnecting, Reopening
+from streamseg.engine import Beside, Pipeline, Reconnecting, Reopening
 from streamseg.frame import Sink, Source
 from streamseg.segment.load import Segmenter
 from streamseg.segment.store import ResolvedModel
@@ -55,9 +55,13 @@ class Run:
         return [f"{self.name}: {line}" for line in lines] if self.name else lines
 
     @property
-    def state(self) -> str:
-        """``live``, ``connecting``, ``reconnecting`` or ``idle``; a run that is over is the fleet's to tell."""
-        return self.source.state if isinstance(self.source, Reconnecting) else "live"
+    def state(self) -> tuple[str, str]:
+        """``live``, ``connecting``, ``reconnecting`` or ``idle``, and why not live.
+
+        A run that is over is the fleet's to tell.
+        """
+        source = self.source.main if isinstance(self.source, Beside) else self.source
+        return (source.state, source.reason) if isinstance(source, Reconnecting) else ("live", "")
 
     @property
     def frames_out(self) -> int:

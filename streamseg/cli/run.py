@@ -64,7 +64,7 @@ def add_parser(commands: Any) -> None:
         "source",
         metavar="SOURCE",
         nargs="?",
-        help="video file, image, folder, glob, -, camera (0, /dev/video2, camera:NAME), rtsp://, http://, screen:, test:",
+        help="video file, image, folder, glob, -, camera (0, /dev/video2, camera:NAME), rtsp://, screen:, test:",
     )
     parser.add_argument(
         "-o",

@@ -1,5 +1,6 @@
 """Threads at the edge: the queue, the pipeline, its measurements. Nothing here knows what a frame shows."""
 
+from streamseg.engine.beside import Beside
 from streamseg.engine.channel import Channel, ChannelClosed
 from streamseg.engine.metrics import Metrics, Summary
 from streamseg.engine.paced import Paced
@@ -11,6 +12,7 @@ from streamseg.engine.turns import Turns
 __all__ = [
     "LIVE_TIME_BASE",
     "Backoff",
+    "Beside",
     "Channel",
     "ChannelClosed",
     "FailClosed",

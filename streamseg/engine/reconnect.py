@@ -133,6 +133,7 @@ class Reconnecting:
         self._stream_s = 0.0
         self._index = 0
         self._packets: list[Packet] = []
+        self._tracks = {(track.kind, track.codec): track for track in reversed(info.tracks)}
         self._source_index = 0
 
     @property
@@ -302,14 +303,10 @@ class Reconnecting:
         packets = source.take_packets()
         if self._shift is None or self._offset_s is None:
             return
-        # After a reconnect the tracks are other objects, and may be other kinds of sound.
-        ours = {(track.kind, track.codec): track for track in reversed(self._info.tracks)}
         for packet in packets:
-            track = ours.get((packet.track.kind, packet.track.codec))
-            if track is None:
-                self._counts["packets of a new kind left out"] += 1
-            else:
-                self._packets.append(self._shift(packet, track, self._offset_s))
+            # After a reconnect the tracks are other objects: what is of the same kind goes on under the first one.
+            track = self._tracks.setdefault((packet.track.kind, packet.track.codec), packet.track)
+            self._packets.append(self._shift(packet, track, self._offset_s))
 
 
 class Reopening:

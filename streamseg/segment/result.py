@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -79,6 +79,13 @@ class Instances:
             np.maximum(union[window], opacity, out=union[window])
         return fit_frame(union, self.placement)
 
+    def on(self, frame_wh: tuple[int, int]) -> Instances:
+        """The same objects in the same picture taken at another size, px."""
+        was_wh = self.placement.picture_wh
+        ratio = np.array([frame_wh[0] / was_wh[0], frame_wh[1] / was_wh[1]] * 2, np.float32)
+        placement = replace(self.placement, frame_wh=frame_wh, picture_wh=frame_wh)
+        return replace(self, boxes=self.boxes * ratio, placement=placement)
+
     def masks(self) -> list[InstanceMask]:
         """Each instance's mask within its box, at the frame's scale, in order."""
         return [
@@ -98,6 +105,10 @@ class Matte:
         """The opacity; `classes` are not told apart, `largest` keeps the largest connected part."""
         return largest_part(self.alpha) if largest else self.alpha
 
+    def on(self, frame_wh: tuple[int, int]) -> Matte:
+        """The same over the same picture taken at another size, px."""
+        return replace(self, frame_wh=frame_wh)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassMap:
@@ -112,6 +123,10 @@ class ClassMap:
         wanted = range(1, len(self.probabilities)) if classes is None else sorted(classes)
         alpha = np.minimum(self.probabilities[list(wanted)].sum(axis=0), np.float32(1))
         return largest_part(alpha) if largest else alpha
+
+    def on(self, frame_wh: tuple[int, int]) -> ClassMap:
+        """The same over the same picture taken at another size, px."""
+        return replace(self, frame_wh=frame_wh)
 
 
 Segmentation = Instances | Matte | ClassMap

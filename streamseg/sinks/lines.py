@@ -43,7 +43,9 @@ class LinesSink:
         return self._partial.notices
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
-        """Write one line; packets have no place here."""
+        """Write one line; packets have no place here. A stand-in says nothing of what was seen: it has no line."""
+        if output.stands_in:
+            return
         line = json.dumps(self._describe(output), separators=(",", ":"), allow_nan=False)
         try:
             self._file.write(line + "\n")

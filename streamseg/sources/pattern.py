@@ -23,7 +23,8 @@ __all__ = ["BIT_ROWS", "PatternOpener", "PatternSource", "index_of", "luma", "pa
 
 BIT_ROWS = 16
 _COLOUR = Colour(full_range=False, matrix=1, primaries=1, transfer=1, siting=1)
-_GREY_CHROMA = (110, 150)
+# Bluish: nothing of it can be taken for the red subject.
+_ROOM_CHROMA = (150, 105)
 _RED = (63, 102, 240)  # BT.709
 _KNOWN = ("size", "fps", "frames", "subject")
 
@@ -51,7 +52,7 @@ def pattern_planes(index: int, width: int, height: int, *, subject: bool = False
     planes = np.empty((height * 3 // 2, width), np.uint8)
     planes[:height] = luma(index, width, height)
     chroma = planes.reshape(-1)[width * height :].reshape(2, height // 2, width // 2)
-    chroma[0], chroma[1] = _GREY_CHROMA
+    chroma[0], chroma[1] = _ROOM_CHROMA
     if subject:
         # A third as wide and half as high; it crosses in 100 frames and leaves the bits alone.
         wide, high = max(2, width // 6 * 2), max(2, height // 4 * 2)

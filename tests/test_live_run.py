@@ -1,0 +1,296 @@
+"""Live runs through the command line: the built-in pattern as the camera, and a network whose answer is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from streamseg.cli import main
+from streamseg.sources.pattern import index_of
+from tests import networks
+
+PATTERN = "test:?size=320x180&fps=30&subject=1"
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    return networks.matte(tmp_path / "red.onnx", size=64, alone=True)
+
+
+def run(*args: object) -> int:
+    return main(["run", *map(str, args)])
+
+
+def recording(folder: Path, stem: str = "out") -> Path:
+    (found,) = folder.glob(f"{stem}-2*.mkv")
+    return found
+
+
+def decode(path: Path) -> list[Any]:
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    processes = []
+
+    def start(*args: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "streamseg", "run", *map(str, args)]
+        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def until(true: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := true():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"never came: {what}")
+
+
+def test_a_pattern_is_recorded_in_order_and_in_time(network: Path, tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    source = f"{PATTERN}&frames=60"
+    code = run(source, "-o", tmp_path / "out.mkv", "--background", "none", "--model", network, "--report", report)
+    assert code == 0
+    frames = decode(recording(tmp_path))
+    shown = [(index_of(frame.to_ndarray()[:180]), frame.time) for frame in frames]
+    # The first is the slate; the last composite may be repeated while the next one is late.
+    indices = [index for index, _ in shown[1:]]
+    assert indices == sorted(indices)
+    assert len(set(indices)) > 20
+    times = [at_s for _, at_s in shown]
+    assert times == sorted(set(times))
+    pairs = [(index, at_s) for (index, at_s), (before, _) in zip(shown[2:], shown[1:], strict=False) if index > before]
+    (first, first_s), (last, last_s) = pairs[0], pairs[-1]
+    assert last_s - first_s == pytest.approx((last - first) / 30, abs=0.05)
+    told = json.loads(report.read_text())
+    dropped = sum(told["frames"]["dropped"].values()) + told["source"]["irregularities"].get("frames dropped", 0)
+    assert told["source"]["live"] is True
+    assert told["frames"]["in"] <= 60
+    out = told["sinks"][0]["frames"] - told["frames"]["slates shown"] - told["frames"].get("pictures repeated", 0)
+    assert told["frames"]["in"] - sum(told["frames"]["dropped"].values()) == out, (told["frames"], dropped)
+
+
+def test_a_stream_that_is_not_there_yet_is_waited_for_behind_the_slate(
+    network: Path, tmp_path: Path, start: Start
+) -> None:
+    port = free_port()
+    process = start(
+        f"rtsp://me:secret@127.0.0.1:{port}/cam", "-o", tmp_path / "out.mkv", "--model", network, "--size", "320x180"
+    )
+    until(lambda: any(path.stat().st_size > 2000 for path in tmp_path.glob("out-2*")), "a recording of the slate")
+    process.send_signal(signal.SIGTERM)
+    begin = time.monotonic()
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - begin < 5
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "secret" not in said
+    assert "waiting for it" in said
+    assert "320x180" in said
+    frames = decode(recording(tmp_path))
+    assert all(np.ptp(frame.to_ndarray()[:60]) < 8 for frame in frames), "the card is plain above its line of text"
+    assert np.ptp(frames[-1].to_ndarray()[80:100, :320]) > 60, "and the line says why"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_soon_and_completes_every_file(
+    number: int, network: Path, tmp_path: Path, start: Start
+) -> None:
+    results = tmp_path / "r.jsonl"
+    process = start(
+        PATTERN, "-o", tmp_path / "out.mkv", "-o", tmp_path / "out.mp4", "--model", network, "--results", results
+    )
+    until(lambda: any(path.stat().st_size > 20000 for path in tmp_path.glob("out-2*.mkv")), "a recording")
+    process.send_signal(number)
+    begin = time.monotonic()
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - begin < 5, "two seconds on a machine that does nothing else"
+    assert process.returncode == 128 + number
+    assert "Traceback" not in said
+    (mp4,) = tmp_path.glob("out-2*.mp4")
+    for path in (recording(tmp_path), mp4):
+        assert len(decode(path)) > 3
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert len(lines) > 2
+    assert [line["index"] for line in lines] == sorted({line["index"] for line in lines}), "no line for a stand-in"
+
+
+def test_sighup_changes_the_background_without_losing_a_frame(network: Path, tmp_path: Path, start: Start) -> None:
+    config = tmp_path / "live.yaml"
+
+    def write(colour: str) -> None:
+        config.write_text(
+            f"source: {{url: '{PATTERN.replace('fps=30', 'fps=15')}'}}\n"
+            f"model: {{name: {network}}}\n"
+            f"background: {{spec: 'color:{colour}'}}\n"
+            f"output: {{sinks: [{tmp_path / 'out.mkv'}], report: {tmp_path / 'r.json'}}}\n"
+            "temporal: {smoother: none}\n"
+        )
+
+    write("#00ff00")
+    process = start("--config", config, "--log-json")
+    assert process.stderr is not None
+    said = []
+
+    def heard(words: str) -> bool:
+        assert process.stderr is not None
+        while line := process.stderr.readline():
+            said.append(json.loads(line))
+            if words in said[-1]["message"]:
+                return True
+        return False
+
+    until(lambda: any(path.stat().st_size > 8000 for path in tmp_path.glob("out-2*")), "a recording")
+    write("#0000ff")
+    process.send_signal(signal.SIGHUP)
+    assert heard("settings read again")
+    config.write_text("background: {spec: nonsense}\n")
+    process.send_signal(signal.SIGHUP)
+    assert heard("settings not taken over")
+    assert said[-1]["level"] == "warning"
+    size = recording(tmp_path).stat().st_size
+    until(lambda: recording(tmp_path).stat().st_size > size + 4000, "more of the recording")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    frames = [frame.to_ndarray(format="rgb24") for frame in decode(recording(tmp_path))]
+    corners = [tuple((frame[150:, :10].reshape(-1, 3).mean(axis=0) > 128).tolist()) for frame in frames]
+    slate, green, blue = (False, False, False), (False, True, False), (False, False, True)
+    # A busy machine may show the slate in between.
+    shown = [kind for kind in corners if kind != slate]
+    kinds = [kind for number, kind in enumerate(shown) if number == 0 or kind != shown[number - 1]]
+    assert kinds == [green, blue]
+    told = json.loads((tmp_path / "r.json").read_text())["frames"]
+    assert told.get("frames that could not be processed", 0) == 0
+    assert sum(told["dropped"].values()) + told["out"] >= told["in"]
+
+
+def test_health_and_metrics_are_answered(network: Path, start: Start) -> None:
+    port = free_port()
+    start(PATTERN, "-o", "null:", "--model", network, "--metrics", port)
+
+    def ask(path: str) -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
+                return str(reply.read().decode())
+        except OSError:
+            return ""
+
+    until(lambda: 'frames in"' in ask("/metrics"), "frames in the metrics")
+    numbers = ask("/metrics")
+    assert 'streamseg_stream_state{stream="main",state="live"} 1' in numbers
+    assert "streamseg_resident_memory_bytes" in numbers
+    assert json.loads(ask("/healthz"))["status"] == "ok"
+
+
+def test_several_streams_share_a_network_and_one_bad_one_does_not_stop_the_others(
+    network: Path, tmp_path: Path, start: Start
+) -> None:
+    config = tmp_path / "cams.yaml"
+    config.write_text(
+        f"model: {{name: {network}}}\n"
+        "streams:\n"
+        f"  front: {{source: {{url: '{PATTERN}&frames=40'}}, output: {{sinks: [{tmp_path / 'front.mkv'}]}}}}\n"
+        f"  yard: {{source: {{url: '{PATTERN}&frames=40'}}, output: {{sinks: [{tmp_path / 'yard.mkv'}]}}}}\n"
+        "  broken: {source: {url: 'rtsp://host:99999/x'}, output: {sinks: ['null:']}}\n"
+    )
+    process = start("--config", config)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1, said
+    assert "broken: " in said
+    assert "99999" in said
+    assert len(decode(recording(tmp_path, "front"))) > 10
+    assert len(decode(recording(tmp_path, "yard"))) > 10
+
+
+def test_two_streams_that_write_one_file_are_refused(network: Path, tmp_path: Path, capsys: Any) -> None:
+    config = tmp_path / "cams.yaml"
+    config.write_text(
+        f"output: {{sinks: [{tmp_path / 'same.mkv'}]}}\n"
+        "streams: {a: {source: {url: 'test:'}}, b: {source: {url: 'test:'}}}\n"
+    )
+    assert run("--config", config, "--model", network) == 2
+    assert "streams a and b both write" in capsys.readouterr().err
+
+
+def test_a_small_stream_is_looked_at_and_the_large_one_is_drawn_on(network: Path, tmp_path: Path) -> None:
+    results = tmp_path / "r.jsonl"
+    code = run(
+        *("test:?size=640x360&fps=30&subject=1&frames=40", "-o", tmp_path / "out.mkv", "--model", network, "--quiet"),
+        *("--set", f"source.sub={PATTERN}", "--background", "color:#00ff00", "--results", results),
+    )
+    assert code == 0
+    frames = [frame.to_ndarray(format="rgb24") for frame in decode(recording(tmp_path))]
+    assert frames[0].shape == (360, 640, 3)
+    drawn = frames[-1].astype(int)
+    assert (drawn[-20:, :, 1] > 200).all(), "the room is gone"
+    assert ((drawn[..., 0] > 180) & (drawn[..., 1] < 80)).sum() > 5000, "the subject is there"
+
+
+def test_a_file_plays_at_its_own_speed_for_a_preview(network: Path, tmp_path: Path) -> None:
+    from tests.clips import make_clip
+
+    clip = make_clip(tmp_path / "in.mp4", frames=30, size_wh=(320, 180))
+    port = free_port()
+    begin = time.monotonic()
+    assert run(clip, "-o", f"http://127.0.0.1:{port}/", "--model", network, "--quiet") == 0
+    assert time.monotonic() - begin > 29 / 30
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["rtsp://host:99999/x", "-o", "null:"], "99999"),
+        (["gopher://host/x", "-o", "null:"], "gopher"),
+        (["/dev/video77", "-o", "null:"], "video77"),
+        (["camera:Nobody", "-o", "null:"], "Nobody"),
+        (["test:?size=0x0", "-o", "null:"], "size"),
+        ([PATTERN, "-o", "null:", "--on-demand"], "virtual camera"),
+        ([PATTERN, "-o", "null:", "--metrics", "0.0.0.0:9999"], "token"),
+        ([PATTERN, "-o", "null:", "--metrics", "host"], "host"),
+        ([PATTERN, "-o", "http://0.0.0.0:9998/"], "token"),
+        ([PATTERN, "-o", "/nowhere/x.mkv"], "/nowhere"),
+        ([PATTERN, "-o", "virtualcam:/dev/video88"], "v4l2loopback"),
+        ([PATTERN, "-o", "gopher://host/"], "gopher"),
+        ([PATTERN, "-o", "x.mkv", "--max-disk", "1GB"], "--segment"),
+        ([PATTERN, "-o", "null:", "--slate", "image:/nowhere.png"], "/nowhere.png"),
+    ],
+)
+def test_bad_input_is_one_line(args: list[str], words: str, network: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*args, "--model", network) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert words in said[-1], said
+    assert not [line for line in said if "Traceback" in line]
+    assert not [name for name in os.listdir(tmp_path) if name != "red.onnx"]
