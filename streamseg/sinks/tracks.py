@@ -28,6 +28,8 @@ _BROADCAST = frozenset(
 )
 # G.711, which many network cameras speak: the library does not write it into Matroska.
 _COMPANDED = frozenset({"pcm_alaw", "pcm_mulaw"})
+# What RTP has a form for.
+_PACKETISED = frozenset({"aac", "ac3", "mp2", "mp3", "opus", "pcm_alaw", "pcm_mulaw", "pcm_s16be", "speex", "vorbis"})
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
 
@@ -206,6 +208,11 @@ def _without_adts(data: bytes) -> bytes:
 
 def _trial(format_name: str, track: Track) -> None:
     """Write a header with this track alone: what a container holds is known for certain only then."""
+    if format_name == "rtsp":
+        # Its header goes to a server, who need not be asked.
+        if track.codec not in _PACKETISED:
+            raise ValueError("RTP has no form for it")
+        return
     if track.kind == "attachment" and format_name != "matroska":
         raise ValueError("no attachments")
     if format_name == "mpegts" and track.codec not in _BROADCAST:

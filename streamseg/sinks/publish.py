@@ -1,0 +1,204 @@
+"""Publishing to a server: RTSP (RECORD) and RTMP, encoded and sent by a child process.
+
+A server that stops reading blocks the library for good: then the child is ended, and the next one starts afresh.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+import av
+
+from streamseg.errors import SinkOpenError, SinkWriteError, redact
+from streamseg.frame import Output, Packet, Track, VideoInfo
+from streamseg.libav import reason
+from streamseg.sinks.encoders import choose_encoding
+from streamseg.sinks.outside import Outside
+from streamseg.sinks.publish_child import Moment, Request, Sound, Template
+
+__all__ = ["SCHEMES", "Publisher", "open_publisher", "template"]
+
+# By scheme: FFmpeg's name of the container.
+SCHEMES = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv"}
+_TRANSPORTS = ("tcp", "udp")
+# One is encoded while the next waits.
+_SLOTS = 2
+# G.711, which Matroska cannot hold.
+_COMPANDED = frozenset({"pcm_alaw", "pcm_mulaw"})
+# Without content, readers take the end of a header for a broken file.
+_EMPTY_CLUSTER = bytes.fromhex("1f43b675 83 e78100")
+
+
+def open_publisher(
+    url: str,
+    info: VideoInfo,
+    *,
+    encoder: str | None = None,
+    quality: str | int | None = None,
+    preset: str | None = None,
+    threads: int = 0,
+    transport: str = "tcp",
+    open_s: float = 5.0,
+    stall_s: float = 3.0,
+) -> Publisher:
+    """Publish frames like those of `info`, with the sound that comes with them.
+
+    Args:
+        url: ``rtsp://``, ``rtsps://``, ``rtmp://`` or ``rtmps://``, with user and password where the server asks.
+        info: of the source, which must still be open: its sound is copied.
+        encoder: as a video file takes it; by default one for H.264 that keeps no picture back.
+        quality: low, medium, high (the default), or the encoder's own number.
+        preset: the encoder's own word for speed.
+        threads: of the encoder; 0 lets it choose.
+        transport: tcp or udp, of RTSP.
+        open_s: how long connecting may take.
+        stall_s: how long the server may take nothing.
+
+    Raises:
+        SinkAbsentError: nobody answers there; waiting may help.
+        SinkOpenError: it cannot work as asked.
+    """
+    return Publisher(url, info, encoder, quality, preset, threads, transport, open_s, stall_s)
+
+
+class Publisher:
+    """A stream to a server; a `Sink`. See `open_publisher`."""
+
+    def __init__(
+        self,
+        url: str,
+        info: VideoInfo,
+        encoder: str | None,
+        quality: str | int | None,
+        preset: str | None,
+        threads: int,
+        transport: str,
+        open_s: float,
+        stall_s: float,
+    ) -> None:
+        shown = redact(url)
+        format_name = _format(url, shown)
+        if transport not in _TRANSPORTS:
+            raise SinkOpenError(f"cannot publish to {shown}: transport {transport!r} is none of tcp, udp")
+        encoding = choose_encoding(
+            format_name, shown, encoder=encoder, quality=quality, alpha=False, preset=preset, live=True
+        )
+        self._shape = (info.height * 3 // 2, info.width)
+        self._sent = 0
+        self._pending: list[Sound] = []
+        self._late = False
+        tracks = [track for track in info.tracks if track.kind == "audio"]
+        self._indices = frozenset(track.index for track in tracks)
+        self._outside = Outside(
+            "streamseg.sinks.publish_child:serve",
+            shown,
+            Request(
+                url=url,
+                shown=shown,
+                format=format_name,
+                options={"rtsp_transport": transport} if format_name == "rtsp" else {},
+                encoding=encoding,
+                size_wh=(info.width, info.height),
+                rate=info.rate,
+                colour=info.colour,
+                sample_aspect_ratio=info.sample_aspect_ratio,
+                threads=threads,
+                tracks=tuple(template(track, shown) for track in tracks),
+            ),
+            shape=self._shape,
+            slots=_SLOTS,
+            open_s=open_s,
+            stall_s=stall_s,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Of the process that encodes and sends."""
+        return self._outside.pid
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """One-line remarks for the user, so far."""
+        late = ["the server did not take the end of the stream in time"] if self._late else []
+        return [*self._outside.notices, *late]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Pictures that were dropped because the one before was not yet sent."""
+        return {"dropped": self._outside.dropped} if self._outside.dropped else {}
+
+    def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
+        """Send a picture and the sound that travelled with it. Returns at once.
+
+        Raises:
+            SinkWriteError: the server is gone, or takes nothing any more.
+        """
+        frame = output.frame
+        if frame.planes.shape != self._shape:
+            raise SinkWriteError(
+                f"cannot publish a picture of {frame.width}x{frame.height} in a stream of another size"
+            )
+        self._pending += self._sounds(packets)
+        # The sound of a picture that is dropped goes with the next.
+        if self._outside.offer(frame.planes, Moment(frame.pts, frame.time_base, tuple(self._pending))):
+            self._pending = []
+
+    def finish(self, packets: Sequence[Packet] = ()) -> None:
+        """Send what is left and say goodbye, for a second and a half at most."""
+        self._late = not self._outside.finish(tuple(self._pending + self._sounds(packets)))
+
+    def close(self) -> None:
+        """Break off."""
+        self._outside.close()
+
+    def _sounds(self, packets: Sequence[Packet]) -> list[Sound]:
+        return [
+            Sound(
+                packet.track.index,
+                bytes(packet.payload),
+                packet.payload.pts,
+                packet.payload.dts,
+                packet.payload.duration,
+                packet.payload.time_base,
+            )
+            for packet in packets
+            if packet.track.index in self._indices
+        ]
+
+
+def _format(url: str, shown: str) -> str:
+    """FFmpeg's name of the container, after everything was looked at that can be wrong with a URL."""
+    parts = urlsplit(url)
+    format_name = SCHEMES.get(parts.scheme.lower())
+    if format_name is None:
+        raise SinkOpenError(f"cannot publish to {shown}: known are rtsp:// rtsps:// rtmp:// rtmps://")
+    if not parts.hostname:
+        raise SinkOpenError(f"cannot publish to {shown}: it names no host")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise SinkOpenError(f"cannot publish to {shown}: the port must be a number from 1 to 65535")
+    if format_name == "flv" and parts.path.strip("/").count("/") < 1:
+        raise SinkOpenError(f"cannot publish to {shown}: RTMP wants an application and a name, as in /live/camera")
+    return format_name
+
+
+def template(track: Track, shown: str) -> Template:
+    """The head of a file without content that declares the track, so that another process can have it."""
+    format_name = "wav" if track.codec in _COMPANDED else "matroska"
+    head = io.BytesIO()
+    head.close = lambda: None  # type: ignore[method-assign]  # the container closes what it is given
+    try:
+        with av.open(head, "w", format=format_name) as container:
+            container.add_stream_from_template(track.template, opaque=True)
+            container.start_encoding()
+            # Before the end is written, whose index would make readers find every stream twice.
+            begun = head.getvalue()
+    except (av.FFmpegError, ValueError) as error:
+        raise SinkOpenError(f"cannot publish the sound to {shown}: {reason(error)}") from error
+    end = _EMPTY_CLUSTER if format_name == "matroska" else b""
+    return Template(track.index, track.kind, track.codec, format_name, begun + end)

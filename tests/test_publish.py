@@ -1,0 +1,314 @@
+"""Published streams on real servers: sound and picture in step, and everything that happens to a server."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from streamseg.errors import SinkAbsentError, SinkOpenError, SinkWriteError
+from streamseg.frame import Colour, Frame, Origin, Output, Packet, Track, VideoInfo
+from streamseg.sinks.publish import Publisher, open_publisher, template
+from tests.live_parts import RtspServer, free_port, nginx, rtsp_server, silent_server
+
+WIDTH, HEIGHT, RATE = 320, 192, 25
+_TICK = Fraction(1, 90000)
+Sound = tuple[Track, Callable[[float], list[Packet]]]
+
+
+def info(tracks: tuple[Track, ...] = ()) -> VideoInfo:
+    return VideoInfo(WIDTH, HEIGHT, Fraction(RATE), True, _TICK, Colour(), "test", (WIDTH, HEIGHT), tracks=tracks)
+
+
+def opened(url: str, *tracks: Track, **options: Any) -> Publisher:
+    """A publisher that is given time: these tests share the machine."""
+    return open_publisher(url, info(tracks), open_s=30.0, **options)
+
+
+def output(index: int, luma: int | None = None) -> Output:
+    """Noise, which takes many bits, or one grey; from a run that is an hour old."""
+    generator = np.random.default_rng(index)
+    planes = np.full((HEIGHT * 3 // 2, WIDTH), 128, np.uint8)
+    planes[:HEIGHT] = generator.integers(16, 236, (HEIGHT, WIDTH)) if luma is None else luma
+    pts = (3600 * RATE + index) * 90000 // RATE
+    return Output(Frame(planes, pts, _TICK, index, time.monotonic(), Colour(), Origin("test", (WIDTH, HEIGHT))))
+
+
+def paced(step: Callable[[int], object], until: Callable[[int], bool]) -> int:
+    """Call `step` with 0, 1, 2... at the rate until `until` says so; returns how many there were."""
+    index, due = 0, time.monotonic()
+    while not until(index):
+        step(index)
+        index += 1
+        due += 1 / RATE
+        time.sleep(max(0.0, due - time.monotonic()))
+    return index
+
+
+def failure(sink: Publisher, limit_s: float = 30) -> tuple[str, float, float]:
+    """Publish until it fails: what was said, after how long, and how long the longest write took, in seconds."""
+    began, longest_s, index = time.monotonic(), 0.0, 0
+    while time.monotonic() < began + limit_s:
+        before = time.monotonic()
+        try:
+            sink.write(output(index))
+        except SinkWriteError as error:
+            return str(error), time.monotonic() - began, longest_s
+        longest_s = max(longest_s, time.monotonic() - before)
+        index += 1
+        time.sleep(max(0.0, before + 1 / RATE - time.monotonic()))
+    raise AssertionError("it did not fail")
+
+
+@pytest.fixture(scope="module")
+def beeps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten seconds of sound with a beep of 60 ms at every full second."""
+    path = tmp_path_factory.mktemp("sound") / "beeps.mka"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=48000, layout="mono")
+        times = np.arange(48000 * 10) / 48000
+        tone = (0.5 * np.sin(2 * np.pi * 1000 * times) * (times % 1 < 0.06)).astype(np.float32)
+        for start in range(0, len(tone), 1024):
+            block = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format="fltp", layout="mono")
+            block.sample_rate, block.pts, block.time_base = 48000, start, Fraction(1, 48000)
+            container.mux(stream.encode(block))
+        container.mux(stream.encode(None))
+    return path
+
+
+@contextmanager
+def sounding(path: Path) -> Iterator[Sound]:
+    """The track of a file, and what gives its packets up to a time, an hour late as the pictures are."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        track = Track(0, "audio", stream.codec_context.name, stream)
+        demuxed = [packet for packet in container.demux(stream) if packet.dts is not None]
+
+        def take(until_s: float) -> list[Packet]:
+            taken = []
+            while demuxed and float(demuxed[0].pts * demuxed[0].time_base) < until_s:
+                packet = demuxed.pop(0)
+                late = round(3600 / packet.time_base)
+                packet.pts, packet.dts = packet.pts + late, packet.dts + late
+                taken.append(Packet(track, packet))
+            return taken
+
+        yield track, take
+
+
+@pytest.fixture
+def sound(beeps: Path) -> Iterator[Sound]:
+    """As `sounding` gives it."""
+    with sounding(beeps) as found:
+        yield found
+
+
+@pytest.mark.realparts
+@pytest.mark.slow
+def test_sound_and_picture_are_in_step(tmp_path: Path, sound: Sound) -> None:
+    track, take = sound
+    with nginx(tmp_path) as (port, _):
+        url = f"rtmp://127.0.0.1:{port}/live/step"
+        sink = opened(url, track)
+        received = tmp_path / "received.txt"
+        with reading(url, received) as ended:
+
+            def step(index: int) -> None:
+                sink.write(output(index, 235 if index % RATE < 2 else 16), take(index / RATE))
+
+            paced(step, lambda index: index >= 9 * RATE or ended())
+        sink.finish()
+        sink.close()
+    flashes, sounds = (np.array(list(map(float, line.split()))) for line in received.read_text().splitlines())
+    assert len(flashes) >= 4
+    offsets_ms = [1000 * (sounds[np.abs(sounds - flash).argmin()] - flash) for flash in flashes]
+    # A picture lasts 40 ms, a block of sound 21 ms.
+    assert abs(np.median(offsets_ms)) < 40, offsets_ms
+    assert np.ptp(offsets_ms) < 45, offsets_ms
+    assert sink.counts.get("dropped", 0) < RATE  # where the machine is busy
+    assert not sink.notices
+
+
+@contextmanager
+def reading(url: str, result: Path) -> Iterator[Callable[[], bool]]:
+    """Another program reads the stream for six seconds of it and writes when it flashed and when it beeped."""
+    program = """
+import sys, av, numpy as np
+flashes, beeps, dark, quiet = [], [], True, True
+with av.open(sys.argv[1], timeout=20, options={"probesize": "200000", "analyzeduration": "500000"}) as container:
+    first = None
+    for packet in container.demux(video=0, audio=0):
+        for frame in packet.decode():
+            first = frame.time if first is None else first
+            if frame.time > first + 6:
+                break
+            if isinstance(frame, av.VideoFrame):
+                bright = frame.to_ndarray()[: frame.height].mean() > 120
+                if bright and dark:
+                    flashes.append(frame.time)
+                dark = not bright
+            else:
+                samples = np.abs(frame.to_ndarray()[0])
+                loud = np.flatnonzero(samples > 0.1)
+                if len(loud) and quiet:
+                    beeps.append(frame.time + loud[0] / frame.sample_rate)
+                quiet = not len(loud)
+        else:
+            continue
+        break
+open(sys.argv[2], "w").write(" ".join(map(str, flashes)) + "\\n" + " ".join(map(str, beeps)) + "\\n")
+"""
+    process = subprocess.Popen([sys.executable, "-c", program, url, str(result)], stderr=subprocess.PIPE)
+    try:
+        yield lambda: process.poll() is not None
+        _, error = process.communicate(timeout=30)
+        assert process.returncode == 0, error.decode()[-1000:]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.realparts
+def test_rtsp_is_recorded(sound: Sound) -> None:
+    track, take = sound
+    with rtsp_server("--record", "rec") as server:
+        sink = opened(server.url("rec"), track)
+        paced(lambda index: sink.write(output(index, 100), take(index / RATE)), lambda index: index >= 3 * RATE)
+        assert f"{WIDTH}x{HEIGHT}" in server.wait_for("REC video 30", 10)
+        server.wait_for("REC audio 100", 10)
+        began = time.monotonic()
+        sink.finish()
+        assert time.monotonic() - began < 1.5
+        sink.close()
+        assert not sink.notices
+
+
+@pytest.mark.parametrize("codec", ["aac", "libopus", "pcm_alaw", "libmp3lame"])
+def test_a_track_is_told_to_another_process(codec: str) -> None:
+    rate = 8000 if codec == "pcm_alaw" else 48000
+    with av.open(io.BytesIO(), "w", format="nut") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        container.start_encoding()
+        context = stream.codec_context
+        told = template(Track(3, "audio", context.codec.canonical_name, stream), "somewhere")
+        (again,) = av.open(io.BytesIO(told.head), format=told.format).streams
+        assert again.codec_context.codec.canonical_name == context.codec.canonical_name
+        assert again.codec_context.sample_rate == rate
+        assert again.codec_context.extradata == context.extradata
+
+
+@pytest.mark.realparts
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_a_dead_server_is_noticed_and_the_next_is_found(transport: str, sound: Sound) -> None:
+    track, take = sound
+    server = RtspServer(["--record", "rec"])
+    server.start()
+    try:
+        sink = opened(server.url("rec"), track, transport=transport)
+        paced(lambda index: sink.write(output(index), take(index / RATE)), lambda index: index >= RATE)
+        server.wait_for("REC video", 10)
+        server.kill()
+        said, after_s, longest_s = failure(sink)
+        sink.close()
+        assert after_s < 3.5, said
+        assert longest_s < 0.3
+        with pytest.raises(SinkAbsentError):
+            opened(server.url("rec"), track, transport=transport)
+        server.start()
+        began = time.monotonic()
+        again = opened(server.url("rec"), track, transport=transport)
+        connected_s = time.monotonic() - began
+        paced(lambda index: again.write(output(index), take(1 + index / RATE)), lambda index: index >= RATE)
+        server.wait_for("REC video", 10)
+        assert connected_s < 5.0  # 0.5 s where nothing else runs
+        again.close()
+    finally:
+        server.kill()
+
+
+@pytest.mark.realparts
+@pytest.mark.slow
+def test_a_stalled_server_is_noticed(sound: Sound) -> None:
+    track, take = sound
+    server = RtspServer(["--record", "rec"])
+    server.start()
+    try:
+        sink = opened(server.url("rec"), track, stall_s=1.0, encoder="libx264:qp=10")
+        paced(lambda index: sink.write(output(index), take(index / RATE)), lambda index: index >= RATE)
+        server.wait_for("REC video", 10)
+        server.signal(signal.SIGSTOP)
+        said, after_s, longest_s = failure(sink)
+        assert "takes nothing any more, for 1 s" in said
+        # Until then the system of the server takes what nobody reads: megabytes, here of eight in a second.
+        assert after_s < 10
+        assert longest_s < 0.3
+        assert sink.counts["dropped"] > 10
+        began = time.monotonic()
+        sink.close()
+        assert time.monotonic() - began < 1
+    finally:
+        server.kill()
+
+
+@pytest.mark.realparts
+def test_rtmp_server_dies(tmp_path: Path) -> None:
+    with nginx(tmp_path) as (port, _):
+        sink = opened(f"rtmp://127.0.0.1:{port}/live/x")
+        paced(lambda index: sink.write(output(index)), lambda index: index >= 10)
+    said, after_s, _ = failure(sink)
+    sink.close()
+    assert after_s < 3.5, said
+
+
+def test_nobody_listens() -> None:
+    for scheme, path in (("rtsp", "/rec"), ("rtmp", "/live/x")):
+        with pytest.raises(SinkAbsentError, match="connection refused") as caught:
+            opened(f"{scheme}://me:secret@127.0.0.1:{free_port()}{path}")
+        assert "secret" not in str(caught.value)
+
+
+def test_a_server_without_a_word() -> None:
+    with silent_server() as port, pytest.raises(SinkAbsentError, match="no answer for 1 s"):
+        open_publisher(f"rtsp://127.0.0.1:{port}/rec", info(), open_s=1.0)
+
+
+@pytest.mark.realparts
+def test_a_server_that_refuses() -> None:
+    with rtsp_server("--record", "rec") as server:
+        with pytest.raises(SinkOpenError, match=r"\*\*\*@") as caught:
+            opened(server.url("elsewhere", "me:secret"))
+        assert not isinstance(caught.value, SinkAbsentError)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("rtsp://host:99999/x", "port must be a number from 1 to 65535"),
+        ("rtsp://host:word/x", "port must be a number from 1 to 65535"),
+        ("rtsp:///x", "names no host"),
+        ("rtmp://host/live", "an application and a name"),
+        ("srt://host:1/x", "known are rtsp:// rtsps:// rtmp:// rtmps://"),
+    ],
+)
+def test_addresses_that_can_never_work(url: str, said: str) -> None:
+    with pytest.raises(SinkOpenError, match=said) as caught:
+        open_publisher(url, info())
+    assert not isinstance(caught.value, SinkAbsentError)
+
+
+def test_unknown_transport_and_encoder() -> None:
+    with pytest.raises(SinkOpenError, match="transport 'pigeon' is none of tcp, udp"):
+        open_publisher("rtsp://host/x", info(), transport="pigeon")
+    with pytest.raises(SinkOpenError, match="no encoder 'x26'"):
+        open_publisher("rtsp://host/x", info(), encoder="x26")
