@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Boundary", "Lanes"]
+__all__ = ["Boundary", "Lanes", "RoadUser"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,3 +64,44 @@ class Lanes:
         if self.left is None or self.right is None:
             return 0.0
         return (self.left.confidence + self.right.confidence) / 2
+
+    def across(self, x: float, y: float) -> float | None:
+        """Where a point of the road lies in the lane: 0 is the middle, +-0.5 a line, in lane widths.
+
+        Args:
+            x: px.
+            y: px; nearer than the lines' near ends, they are drawn out straight.
+
+        Returns:
+            None beyond the far end of the lines, and where there is no lane.
+        """
+        if self.left is None or self.right is None:
+            return None
+        sides = []
+        for line in (self.left.points, self.right.points):
+            if y < line[-1, 1] or len(line) < 2:
+                return None
+            if y > line[0, 1]:
+                slope = (line[0, 0] - line[1, 0]) / (line[0, 1] - line[1, 1])
+                sides.append(float(line[0, 0] + slope * (y - line[0, 1])))
+            else:
+                sides.append(float(np.interp(-y, -line[:, 1], line[:, 0])))
+        left, right = sides
+        return (x - (left + right) / 2) / (right - left) if right > left else None
+
+
+@dataclass(frozen=True, slots=True)
+class RoadUser:
+    """A vehicle or person on or beside the road, followed from frame to frame.
+
+    Attributes:
+        track: number that it keeps.
+        class_name: "car", "person" and so on.
+        box_xyxy: in frame px.
+        score: in [0, 1].
+    """
+
+    track: int
+    class_name: str
+    box_xyxy: tuple[float, float, float, float]
+    score: float = 1.0

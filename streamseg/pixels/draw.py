@@ -16,8 +16,11 @@ __all__ = ["fill_mask", "fill_polygons", "stroke", "text_size", "write"]
 Points = NDArray[np.floating]
 Yuv = tuple[int, int, int]
 
+# The share of a value, by coverage.
+_CURVES = np.rint(np.outer(np.arange(256), np.arange(256)) / 255).astype(np.uint8)
 # Sixteenths of a pixel.
 _SHIFT = 4
+_STRIP_ROWS = 64
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Rows of capitals at scale 1.
 _FONT_PX = 22.0
@@ -123,15 +126,24 @@ def _fixed(points: Points, window: tuple[int, int, int, int]) -> NDArray[np.int3
 
 
 def _lay(planes: Plane, coverage: Plane, window: tuple[int, int, int, int], colour: Yuv, opacity: float) -> None:
-    top, bottom, left, right = window
+    top, bottom, left, _ = window
     if opacity < 1:
         coverage = cv2.convertScaleAbs(coverage, alpha=max(opacity, 0.0))
-    half = halve(coverage)
-    for index, (plane, value) in enumerate(zip(split(planes), colour, strict=True)):
-        step = 1 if index == 0 else 2
-        part = plane[top // step : bottom // step, left // step : right // step]
-        weight = coverage if index == 0 else half
-        # Both products are rounded: an untouched pixel keeps its value to the bit.
-        shown = cv2.LUT(weight, np.rint(np.arange(256) * (value / 255)).astype(np.uint8))
-        hidden = cv2.multiply(part, cv2.bitwise_not(weight), scale=1 / 255)
-        cv2.add(shown, hidden, part)
+    curves = _CURVES[list(colour)]
+    targets = split(planes)
+    # A line runs across its window: in strips, most of the window is left alone.
+    for first in range(0, bottom - top, _STRIP_ROWS):
+        weight = coverage[first : first + _STRIP_ROWS]
+        used = np.flatnonzero(cv2.reduce(weight, 0, cv2.REDUCE_MAX)[0])
+        if len(used) == 0:
+            continue
+        begin, end = int(used[0]) // 2 * 2, int(used[-1]) // 2 * 2 + 2
+        weight = weight[:, begin:end]
+        rows, columns = (top + first, top + first + weight.shape[0]), (left + begin, left + end)
+        half = halve(weight)
+        for index, (plane, curve) in enumerate(zip(targets, curves, strict=True)):
+            step, share = (1, weight) if index == 0 else (2, half)
+            part = plane[rows[0] // step : rows[1] // step, columns[0] // step : columns[1] // step]
+            # Both products are rounded: an untouched pixel keeps its value to the bit.
+            hidden = cv2.multiply(part, cv2.bitwise_not(share), scale=1 / 255)
+            cv2.add(cv2.LUT(share, curve), hidden, part)
