@@ -23,6 +23,7 @@ __all__ = ["SCHEMES", "Publisher", "open_publisher", "template"]
 # By scheme: FFmpeg's name of the container.
 SCHEMES = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv"}
 _TRANSPORTS = ("tcp", "udp")
+_BUSY = "pictures dropped while busy"
 # One is encoded while the next waits.
 _SLOTS = 2
 # G.711, which Matroska cannot hold.
@@ -127,7 +128,7 @@ class Publisher:
     @property
     def counts(self) -> Mapping[str, int]:
         """Pictures that were dropped because the one before was not yet sent."""
-        return {"dropped": self._outside.dropped} if self._outside.dropped else {}
+        return {_BUSY: self._outside.dropped} if self._outside.dropped else {}
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
         """Send a picture and the sound that travelled with it. Returns at once.

@@ -20,6 +20,7 @@ __all__ = ["VirtualCamera", "open_virtual_camera"]
 
 _SLOTS = 4  # the slate; shown; waiting; being filled
 _STALL_S = 3.0
+_BUSY = "pictures dropped while busy"
 _OPEN_S = 10.0
 _DEFAULT_RATE = 30.0
 _SHOWN = Colour(full_range=False, matrix=6)
@@ -88,7 +89,7 @@ class VirtualCamera:
     @property
     def counts(self) -> Mapping[str, int]:
         """Pictures that were dropped because the one before was not yet taken."""
-        return {"dropped": self._outside.dropped} if self._outside.dropped else {}
+        return {_BUSY: self._outside.dropped} if self._outside.dropped else {}
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
         """Show a picture; sound has no place here. Returns at once.
@@ -99,7 +100,7 @@ class VirtualCamera:
         frame = output.frame
         if frame.planes.shape != self._shape:
             size = f"{self._shape[1]}x{self._shape[0] * 2 // 3}"
-            raise SinkWriteError(f"cannot show a picture of {frame.width}x{frame.height} on {self._url}: it has {size}")
+            raise SinkWriteError(f"cannot show a picture of {frame.width}x{frame.height} on {self.device}: it has {size}")
         self._outside.offer(self._as_shown(frame.planes, frame.colour))
 
     def finish(self, packets: Sequence[Packet] = ()) -> None:
