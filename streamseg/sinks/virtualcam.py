@@ -58,7 +58,6 @@ class VirtualCamera:
             raise SinkOpenError(
                 f"cannot open {url} for {info.width}x{info.height} pictures: both must be even; choose another --size"
             )
-        self._url = url
         self._shape = (info.height * 3 // 2, info.width)
         self._converter: tuple[Colour, Recolour] | None = None
         rate = float(info.rate) if info.rate else _DEFAULT_RATE
@@ -100,7 +99,9 @@ class VirtualCamera:
         frame = output.frame
         if frame.planes.shape != self._shape:
             size = f"{self._shape[1]}x{self._shape[0] * 2 // 3}"
-            raise SinkWriteError(f"cannot show a picture of {frame.width}x{frame.height} on {self.device}: it has {size}")
+            raise SinkWriteError(
+                f"cannot show a picture of {frame.width}x{frame.height} on {self.device}: it has {size}"
+            )
         self._outside.offer(self._as_shown(frame.planes, frame.colour))
 
     def finish(self, packets: Sequence[Packet] = ()) -> None:
