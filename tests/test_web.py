@@ -302,7 +302,7 @@ def test_only_reading(preview: PreviewSink) -> None:
 
 
 def test_beyond_this_machine_only_with_a_token() -> None:
-    message = r"cannot listen on 0.0.0.0:0 for the preview without a token: .*; give one with --token, or listen on 127"
+    message = r"cannot listen on 0.0.0.0:0 for the preview without a token: .*; set output.token, or listen on 127"
     with pytest.raises(SinkOpenError, match=message):
         PreviewSink("0.0.0.0", 0)
     for host in ("0.0.0.0", "::"):

@@ -99,7 +99,7 @@ class Server:
         if not loopback and not token:
             raise ConfigError(
                 f"cannot listen on {place} for the {name} without a token: anybody could read it; "
-                "give one with --token, or listen on 127.0.0.1"
+                "set output.token, or listen on 127.0.0.1"
             )
         try:
             self._listener = _Listener(address, family, routes, token, loopback)
