@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ import numpy as np
 
 from streamseg.errors import ModelLoadError
 from streamseg.frame import Colour, Frame, Origin
+from streamseg.segment.classmap import ClassMapSegmenter, Preprocess
 from streamseg.segment.inspect import GraphFacts, inspect_onnx
 from streamseg.segment.matte import MatteSegmenter
 from streamseg.segment.ort import Runs, Session, runtime_version
@@ -58,6 +59,8 @@ def load_segmenter(
     classes: Collection[int] | None = None,
     warm_up: bool = True,
     open_session: Callable[[Path, str, int | None], Runs] | None = None,
+    preprocess: Preprocess | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Segmenter:
     """Load an ONNX model; what kind of network it is, is read from its graph.
 
@@ -72,6 +75,8 @@ def load_segmenter(
         classes: instances of other classes are dropped before their boxes are decoded; None keeps all.
         warm_up: run once on a grey picture, so that the first frame takes no longer than the others.
         open_session: ``open_session(path, provider, threads)`` gives the session, for segmenters that share one.
+        preprocess: of a semantic network; None reads it from the file's metadata, or takes R, G, B in 0..1.
+        class_names: of a semantic network, by index; None reads them from the file.
 
     Raises:
         ModelLoadError: the file is no usable network, the provider cannot run, or the runtime is missing.
@@ -80,18 +85,21 @@ def load_segmenter(
     facts = inspect_onnx(path)
     _check(facts)
     size_wh = _input_size(facts, size_wh)
-    if size_wh is None and facts.family == "matte":
+    if size_wh is None and facts.family in ("matte", "classmap"):
         raise ModelLoadError(f"{path.name} leaves its input's size open; set one, such as 256x256")
     if open_session is not None:
         session = open_session(path, provider, threads)
     else:
         session = Session(path, provider=provider, threads=threads)
-    segmenter: YoloSegmenter | MatteSegmenter
+    segmenter: YoloSegmenter | MatteSegmenter | ClassMapSegmenter
     if facts.family == "yolo-seg":
         segmenter = YoloSegmenter(
             session, facts, size_wh=size_wh, confidence=confidence, iou=iou, max_instances=max_instances,
             classes=classes,
         )  # fmt: skip
+    elif facts.family == "classmap":
+        assert size_wh is not None
+        segmenter = ClassMapSegmenter(session, facts, size_wh, preprocess=preprocess, class_names=class_names)
     else:
         assert size_wh is not None
         segmenter = MatteSegmenter(session, facts, size_wh)
@@ -103,9 +111,8 @@ def load_segmenter(
 
 def _check(facts: GraphFacts) -> None:
     """Raise `ModelLoadError` for a graph that no module here can run."""
-    if facts.family not in ("yolo-seg", "matte"):
-        lead = "not supported yet: " if facts.family == "classmap" else ""
-        raise ModelLoadError(lead + facts.refusal())
+    if facts.family not in ("yolo-seg", "matte", "classmap"):
+        raise ModelLoadError(facts.refusal())
     image = facts.image
     if image is None or facts.channels != 3 or image.dtype not in ("float32", "float16"):
         raise ModelLoadError(f"{facts.path.name} takes no RGB picture of floats; {facts.describe_inputs()}")
@@ -140,7 +147,9 @@ def _input_size(facts: GraphFacts, size_wh: tuple[int, int] | None) -> tuple[int
 class _Loaded:
     """A segmenter and what there is to report of its file and session."""
 
-    def __init__(self, segmenter: YoloSegmenter | MatteSegmenter, session: Runs, facts: GraphFacts) -> None:
+    def __init__(
+        self, segmenter: YoloSegmenter | MatteSegmenter | ClassMapSegmenter, session: Runs, facts: GraphFacts
+    ) -> None:
         self._segmenter = segmenter
         self._session = session
         self._facts = facts
