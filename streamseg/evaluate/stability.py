@@ -6,7 +6,7 @@ beside those for lateness, and a frozen matte fails there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Plane
-from streamseg.pixels.flow import Flow, Warp, flow_wh, residual, small_luma
+from streamseg.pixels.flow import Field, Flow, Warp, flow_wh, residual, small_luma
 
 __all__ = ["Lateness", "Steadiness", "lateness", "steadiness"]
 
@@ -58,12 +58,15 @@ class Lateness:
     stale_worst: float
 
 
-def steadiness(mattes: Sequence[Plane], lumas: Sequence[Plane]) -> Steadiness:
+def steadiness(
+    mattes: Sequence[Plane], lumas: Sequence[Plane], *, flow: Callable[[Plane, Plane], Field] | None = None
+) -> Steadiness:
     """Warping error and flicker of a clip.
 
     Args:
         mattes: n of (H, W) uint8 opacity, n >= 2.
         lumas: the pictures' lumas, (H', W') uint8 each, of the same shape of picture.
+        flow: another `pixels.flow.Flow`, for an opinion that does not depend on the flow that made the mattes.
 
     Raises:
         ValueError: fewer than two frames, or not as many of the one as of the other.
@@ -71,16 +74,18 @@ def steadiness(mattes: Sequence[Plane], lumas: Sequence[Plane]) -> Steadiness:
     if len(mattes) != len(lumas) or len(mattes) < 2:
         raise ValueError(f"as many mattes as lumas and at least 2, not {len(mattes)} and {len(lumas)}")
     errors, flickers = [], []
-    for error, flicker in _changes(mattes, lumas):
+    for error, flicker in _changes(mattes, lumas, flow or Flow()):
         errors.append(error)
         flickers.append(flicker)
     return Steadiness(1e3 * float(np.mean(errors)), 1e3 * float(np.mean(flickers)), 1 + int(np.argmax(errors)))
 
 
-def _changes(mattes: Sequence[Plane], lumas: Sequence[Plane]) -> Iterator[tuple[float, float]]:
+def _changes(
+    mattes: Sequence[Plane], lumas: Sequence[Plane], flow: Callable[[Plane, Plane], Field]
+) -> Iterator[tuple[float, float]]:
     height, width = lumas[0].shape
     size_wh = flow_wh((width, height))
-    flow, warp = Flow(), Warp(size_wh)
+    warp = Warp(size_wh)
     before: tuple[Plane, NDArray[np.float32]] | None = None
     for matte, luma in zip(mattes, lumas, strict=True):
         small = small_luma(luma, size_wh)
