@@ -101,6 +101,8 @@ class Moment:
 def serve(host: Host) -> None:
     """Connect to what the `Request` names, send what is handed over until told to finish."""
     request: Request = host.receive(None)
+    # What the library says is then part of its errors.
+    av.logging.set_level(av.logging.ERROR)
     try:
         publication = _Publication(request)
     except _ERRORS as error:
@@ -141,7 +143,7 @@ class _Publication:
     def __init__(self, request: Request) -> None:
         options = dict(request.options) | {"flush_packets": "1"}
         if request.format == "flv":
-            options["flvflags"] = "no_duration_filesize"
+            options |= {"flvflags": "no_duration_filesize", "tcp_nodelay": "1"}
         # Sound that is late must not hold the picture back: players put the two together.
         options["max_interleave_delta"] = "100000" if request.format == "flv" else "1"
         self._container: Any = av.open(request.url, "w", format=request.format, container_options=options)
