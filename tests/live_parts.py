@@ -122,10 +122,94 @@ class RtspServer:
             self._process = None
 
 
+class Link:
+    """A network of its own for a server, joined to ours by one cable that can lose packets and be cut."""
+
+    def __init__(self, number: int) -> None:
+        self.space, self._ours, self._theirs = f"sseg{number}", f"sseg{number}a", f"sseg{number}b"
+        self._net = f"10.{200 + number // 250}.{number % 250}"
+        self.host = f"{self._net}.1"
+        self.prefix = ["ip", "netns", "exec", self.space]
+
+    def up(self) -> None:
+        """Make it; skips the test, by name, where that is not allowed."""
+        if os.geteuid() or not shutil.which("ip") or not shutil.which("iptables"):
+            pytest.skip("networks with faults need root, iproute2 and iptables")
+        try:
+            _run("ip", "netns", "add", self.space)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no network namespace may be made here: {error.stderr.strip()}")
+        _run("ip", "link", "add", self._ours, "type", "veth", "peer", "name", self._theirs, "netns", self.space)
+        _run("ip", "addr", "add", f"{self._net}.2/24", "dev", self._ours)
+        _run("ip", "link", "set", self._ours, "up")
+        for command in (f"addr add {self.host}/24 dev {self._theirs}", f"link set {self._theirs} up", "link set lo up"):
+            _run("ip", "-n", self.space, *command.split())
+
+    def lose(self, share: float) -> None:
+        """Drop this share of the UDP packets that the server sends, at random."""
+        _run(*self.prefix, "iptables", "-F", "OUTPUT")
+        if share:
+            rule = f"-A OUTPUT -p udp -m statistic --mode random --probability {share} -j DROP"
+            _run(*self.prefix, "iptables", *rule.split())
+
+    def cut(self) -> None:
+        """Pull the cable."""
+        _run("ip", "-n", self.space, "link", "set", self._theirs, "down")
+
+    def mend(self) -> None:
+        """Put it back."""
+        _run("ip", "-n", self.space, "link", "set", self._theirs, "up")
+
+    def down(self) -> None:
+        """Remove it all."""
+        # The cable first: the kernel removes what a network held only some time after it.
+        for what in (["link", "del", self._ours], ["netns", "del", self.space]):
+            subprocess.run(["ip", *what], capture_output=True, check=False)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, capture_output=True, text=True, check=True)
+
+
 @contextmanager
-def rtsp_server(*arguments: str) -> Iterator[RtspServer]:
-    """A running server."""
-    server = RtspServer(arguments)
+def faulty_link() -> Iterator[Link]:
+    """A network that is up, and gone afterwards."""
+    link = Link(os.getpid() % 5000)
+    try:
+        link.up()
+        yield link
+    finally:
+        link.down()
+
+
+def certificate(folder: Path) -> Path:
+    """A PEM file for TLS on this machine; skips the test, by name, where openssl is missing."""
+    if not shutil.which("openssl"):
+        pytest.skip("the openssl program is missing")
+    key, pem = folder / "key.pem", folder / "tls.pem"
+    _run(
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=x",
+        "-keyout",
+        str(key),
+        "-out",
+        str(pem),
+    )
+    pem.write_bytes(pem.read_bytes() + key.read_bytes())
+    return pem
+
+
+@contextmanager
+def rtsp_server(*arguments: str, link: Link | None = None) -> Iterator[RtspServer]:
+    """A running server, behind a link or on this machine."""
+    server = RtspServer(arguments, host=link.host if link else "127.0.0.1")
+    server.prefix = link.prefix if link else []
     server.start()
     try:
         yield server
@@ -230,7 +314,12 @@ def silent_server() -> Iterator[int]:
         yield int(listener.getsockname()[1])
 
 
-_OPTIONS = {"g": "15", "tune": "zerolatency", "bf": "0"}
+_OPTIONS: dict[str, dict[str, str]] = {
+    "libx264": {"g": "15", "tune": "zerolatency", "bf": "0"},
+    "libx265": {"x265-params": "keyint=15:bframes=0:log-level=none"},
+    # JPEG over RTP has no room for tables of its own.
+    "mjpeg": {"huffman": "default", "qmin": "2", "qmax": "4"},
+}
 
 
 def camera_clip(
@@ -242,8 +331,7 @@ def camera_clip(
     size_wh: tuple[int, int] = (320, 192),
 ) -> Path:
     """What an IP camera sends, as a Matroska file with a key frame every half second."""
-    options = {"libx264": _OPTIONS, "libx265": {"x265-params": "keyint=15:bframes=0:log-level=none"}}.get(codec, {})
     kind = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     return clips.make_clip(
-        path, frames=frames, size_wh=size_wh, codec=codec, pixel_format=kind, sound=sound, options=options
+        path, frames=frames, size_wh=size_wh, codec=codec, pixel_format=kind, sound=sound, options=_OPTIONS[codec]
     )

@@ -27,6 +27,8 @@ from tests.file_server import serving
 from tests.live_parts import (
     RtspServer,
     camera_clip,
+    certificate,
+    faulty_link,
     free_port,
     mjpeg_camera,
     nginx,
@@ -82,6 +84,7 @@ KINDS = [
     "rtsp h265",
     "rtsp mjpeg",
     "rtsp password",
+    "rtsps",
     "rtmp",
     "hls",
     "http mjpeg",
@@ -98,6 +101,10 @@ def running(kind: str, folder: Path, request: pytest.FixtureRequest, tmp_path: P
             yield "test:?size=320x192&fps=30"
         elif kind == "rtsp password":
             yield request.getfixturevalue("server").url("secure", "me:p*s@s%2F%2541")
+        elif kind == "rtsps":
+            mount = f"cam=h264+aac:{folder}/aac.mkv"
+            secure = rtsp_server("--tls", str(certificate(tmp_path)), "--mount", mount)
+            yield stack.enter_context(secure).url("cam")
         elif kind.startswith("rtsp"):
             yield request.getfixturevalue("server").url(mounts[kind.split()[1]])
         elif kind == "http file":
@@ -177,18 +184,20 @@ def test_every_kind_keeps_the_contract(kind: str, folder: Path, request: pytest.
                     assert frame.captured_at >= before.captured_at
             # What the pixels say and what the source counted is one and the same, but for the clip's wrap.
             numbers = [clips.index_of(frame.y) for frame in frames]
-            steps = {(b - a) % 150 for a, b in itertools.pairwise(numbers)}
-            counted = {b.index - a.index for a, b in itertools.pairwise(frames)}
+            steps = [(b - a) % 150 for a, b in itertools.pairwise(numbers)]
+            counted = [b.index - a.index for a, b in itertools.pairwise(frames)]
             assert steps == counted
             # Thirty a second, whatever the unit of time; pictures without a clock have that of their arrival.
             seconds = (frames[-1].seconds - frames[0].seconds) / (frames[-1].index - frames[0].index)
             assert seconds == pytest.approx(1 / 30, rel=0.25 if kind == "http mjpeg" else 0.02)
-            expected = clips.planes(numbers[-1], 320, 192)
-            if not info.colour.full_range:
-                error = np.abs(frames[-1].planes.astype(int) - expected)
-                assert error.mean() < 4, error.mean()
-            assert np.abs(frames[-1].u.astype(int) - 110).mean() < 4
-            assert np.abs(frames[-1].v.astype(int) - 150).mean() < 4
+            luma = clips.luma(numbers[-1], 320, 192).astype(float)
+            u, v = (150, 105) if kind == "test" else (110, 150)
+            if info.colour.full_range:
+                luma = (luma - 16) * 255 / 219
+                u, v = (round((chroma - 128) * 255 / 224 + 128) for chroma in (u, v))
+            assert np.abs(frames[-1].y - luma).mean() < 4
+            assert np.abs(frames[-1].u.astype(int) - u).mean() < 3
+            assert np.abs(frames[-1].v.astype(int) - v).mean() < 3
             if info.live:
                 assert source.counts.get("broken packets skipped", 0) == 0
             else:
@@ -346,6 +355,52 @@ def test_a_stopped_server_is_lost_in_time(camera: RtspServer, transport: str) ->
     finally:
         camera.signal(signal.SIGCONT)
         opener.close()
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_lost_packets_are_counted_and_do_not_end_it(folder: Path, share: float) -> None:
+    with faulty_link() as link, rtsp_server("--mount", f"cam=h264+aac:{folder}/aac.mkv", link=link) as camera:
+        source = opened(camera.url("cam"), options=LiveOptions(transport="udp"))
+        try:
+            link.lose(share)
+            frames = taken(source, 150)
+            assert all(b.pts > a.pts for a, b in itertools.pairwise(frames))
+            assert source.counts["packets lost on the way"] > 100 * share
+            damaged = 0
+            for frame in frames:
+                meant = clips.luma(clips.index_of(frame.y), 320, 192).astype(int)
+                damaged += bool(np.abs(frame.y.astype(int) - meant)[16:].mean() > 4)
+            # Whatever is damaged is counted; a lost packet of sound counts its pictures too.
+            # What the library prints comes by another way than its pictures, now and then one later.
+            assert 0.8 * damaged <= source.counts["damaged pictures"], (damaged, source.counts)
+            assert source.counts["damaged pictures"] > 0
+        finally:
+            source.close()
+
+
+def test_a_cut_cable_is_noticed_and_mended(folder: Path) -> None:
+    with faulty_link() as link, rtsp_server("--mount", f"cam=h264+aac:{folder}/aac.mkv", link=link) as camera:
+        opener = live_opener(camera.url("cam"), LiveOptions(connect_timeout_s=2))
+        try:
+            source = persistently(opener)
+            taken(source, 10)
+            link.cut()
+            began_s = time.monotonic()
+            with pytest.raises(SourceLostError):
+                exhaust(source)
+            assert time.monotonic() - began_s < 3
+            source.close()
+            assert opener.ready() is False
+            with pytest.raises(SourceAbsentError):
+                opener()
+            link.mend()
+            began_s = time.monotonic()
+            source = persistently(opener)
+            taken(source, 1)
+            assert time.monotonic() - began_s < 4
+            source.close()
+        finally:
+            opener.close()
 
 
 def test_codec_and_size_may_change_between_two_openings(camera: RtspServer, folder: Path, tmp_path: Path) -> None:

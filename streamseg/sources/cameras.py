@@ -21,6 +21,7 @@ __all__ = ["Camera", "camera_address", "choose_mode", "explain", "holders", "lis
 _LOOPBACK = "v4l2 loopback"
 _USUAL_WH = (1280, 720)
 _USUAL_RATE = Fraction(30)
+_MOST_TOLD = 12
 # Above this many pixels, uncompressed pictures do not fit through USB 2 at full rate.
 _MOST_RAW = 640 * 480
 # The kernel's names of formats, and FFmpeg's; the earlier, the better where the size leaves a choice.
@@ -143,9 +144,10 @@ def _order(mode: Mode, size_wh: tuple[int, int] | None, rate: Fraction | None) -
 
 
 def modes_text(modes: Sequence[Mode]) -> str:
-    """All modes in one line: ``MJPG 1280x720 at 30, 15 fps; YUYV ...``."""
+    """The modes that we can use in one line: ``MJPG 1280x720 at 30, 15 fps; YUYV ...``, at most a dozen."""
     told = []
-    for mode in modes:
+    usable = [mode for mode in modes if mode.format in _NAMES]
+    for mode in usable[:_MOST_TOLD]:
         size = f"{mode.size_wh[0]}x{mode.size_wh[1]}"
         if mode.step_wh != (0, 0):
             size = f"{mode.smallest_wh[0]}x{mode.smallest_wh[1]} to {size}"
@@ -153,6 +155,8 @@ def modes_text(modes: Sequence[Mode]) -> str:
         told.append(
             f"{mode.format}{f' {size}' if mode.size_wh != (0, 0) else ''}" + (f" at {rates} fps" if rates else "")
         )
+    if len(usable) > _MOST_TOLD:
+        told.append(f"and {len(usable) - _MOST_TOLD} more")
     return "; ".join(told) or "no modes that its driver tells of"
 
 

@@ -34,7 +34,7 @@ __all__ = ["LiveOpener", "Opener", "open_live"]
 
 _ENTRY = "streamseg.sources.stream:serve_streams"
 # A busy machine takes long to start Python.
-_START_TIMEOUT_S = 20.0
+_START_TIMEOUT_S = 60.0
 # Some cameras send a key frame every ten seconds.
 _FIRST_PICTURE_S = 30.0
 _CLOSE_TIMEOUT_S = 0.4
@@ -185,6 +185,11 @@ class LiveOpener:
             except OSError:
                 return False
         return True
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child process."""
+        return self._child.pid if self._child is not None else None
 
     def interrupt(self) -> None:
         """Unblock an opening and a read under way, for good; any thread."""

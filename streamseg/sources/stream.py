@@ -102,6 +102,8 @@ class _Reading:
         self._sounds: deque[Sound] = deque()
         self._early: deque[Any] = deque(maxlen=_MOST_SOUNDS)  # packets that came before the clock was known
         self._last_text = ""
+        self._gap = False  # packets were lost since the last whole key frame
+        self._new_gap = False  # and since the last packet of the picture
         self._opened = False
         self._index = 0
         self._deinterlacer: Chain | None = None
@@ -209,6 +211,9 @@ class _Reading:
                 self._host.send(Waiting())
             # What comes before a whole picture can only be decoded to smears.
             started = started or packet.is_keyframe or not packet.size
+            # A gap just before a key frame may as well be within it.
+            self._gap = self._new_gap or (self._gap and not packet.is_keyframe)
+            self._new_gap = False
             if started:
                 for pts, picture in self._decode(packet):
                     self._deliver(pts, picture, arrived_s)
@@ -241,7 +246,8 @@ class _Reading:
             self._counts["broken packets skipped"] += 1
             return
         for picture in pictures:
-            if picture.is_corrupt:
+            # The decoder hides gaps as well as it can, and says nothing.
+            if picture.is_corrupt or self._gap:
                 self._counts["damaged pictures"] += 1
             pts = picture.pts if picture.pts is not None else picture.dts
             yield from self._deinterlaced(pts if self._clocked else None, picture)
@@ -363,11 +369,6 @@ class _Reading:
 
     def _hear(self, timeout_s: float | None) -> None:
         """Take in what the parent and the native libraries have said; waits for at most one message."""
-        for line in self._host.native_text():
-            missed = _MISSED.search(line)
-            if missed:
-                self._counts["packets lost on the way"] += int(missed[1])
-            self._last_text = line
         try:
             while True:
                 message = self._host.receive(timeout_s)
@@ -377,7 +378,16 @@ class _Reading:
                     self._free.append(message.slot)
                 timeout_s = 0
         except TimeoutError:
-            return
+            pass
+        self._hear_text()
+
+    def _hear_text(self) -> None:
+        for line in self._host.native_text():
+            missed = _MISSED.search(line)
+            if missed:
+                self._counts["packets lost on the way"] += int(missed[1])
+                self._gap = self._new_gap = True
+            self._last_text = line
 
     def _failed(self, error: Exception) -> Ended:
         shown = self._request.shown
@@ -404,15 +414,10 @@ class _Reading:
 
     def _why(self, error: Exception) -> str:
         """The library's reason, and what it printed where the reason says next to nothing."""
+        time.sleep(0.01)  # its thread gets a moment to take in what was printed last
         self._hear_text()
         why = reason(error)
         if isinstance(error, OSError) and error.errno == 5 and self._last_text:
             why = re.sub(r"^\[[^\]]*\] *", "", self._last_text)
         why = redact(why).replace(self._request.url, self._request.shown)
         return why[:1].lower() + why[1:]
-
-    def _hear_text(self) -> None:
-        # Its thread gets a moment to take in what was printed last.
-        time.sleep(0.01)
-        for line in self._host.native_text():
-            self._last_text = line
