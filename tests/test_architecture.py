@@ -22,7 +22,7 @@ ALLOWED = {
     "lanes": {"errors", "frame", "pixels", "segment", "temporal"},
     "effects": {"errors", "frame", "pixels", "segment", "temporal", "lanes"},
     "sources": {"errors", "frame", "libav", "pixels", "child"},
-    "sinks": {"errors", "frame", "libav", "pixels", "child"},
+    "sinks": {"errors", "frame", "libav", "pixels", "child", "units"},
     "engine": {"errors", "frame"},
     "web": {"errors", "frame", "libav", "pixels"},
     "evaluate": {"errors", "frame", "pixels", "segment", "temporal", "effects"},

@@ -169,7 +169,7 @@ def test_an_absent_source_is_waited_for_and_said_once(caplog: pytest.LogCaptureF
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0] == "cam: cannot open rtsp://***@cam/: connection refused; trying again"
     assert len(lines) == 2
-    assert lines[1].startswith("cam: there after")
+    assert lines[1] == "cam: live, 4x2"
     assert source.counts["failed tries to connect"] == 3
     source.close()
 

@@ -24,8 +24,8 @@ from streamseg.engine import Backoff, Reopening
 from streamseg.errors import ConfigError, SinkAbsentError, SinkOpenError, SinkWriteError
 from streamseg.frame import Frame, Output, Packet, Track, VideoInfo
 from streamseg.sinks.recording import RecordingSink
-from streamseg.sinks.units import parse_duration_s, parse_size_bytes, size_words
 from streamseg.sources import open_source
+from streamseg.units import parse_duration_s, parse_size_bytes, size_words
 from tests import clips
 
 START_S = 1_795_229_160.25  # 2026-11-21 02:46:00.25 UTC

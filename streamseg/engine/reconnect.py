@@ -292,9 +292,11 @@ class Reconnecting:
 
     def _greet(self) -> None:
         self._backoff.reset()
-        if self._lost_at is not None:
-            away_s = time.monotonic() - self._lost_at
-            _log.info("%s: %s after %.1f s", self._info.name, "back" if self._last else "there", away_s)
+        info = self._info
+        if self._last is None:
+            _log.info("%s: live, %dx%d", info.name, info.width, info.height)
+        elif self._lost_at is not None:
+            _log.info("%s: back after %.1f s", info.name, time.monotonic() - self._lost_at)
         if self._last is not None and self._state == "reconnecting":
             self._counts["reconnects"] += 1
         self._state, self._reason, self._lost_at = "live", "", None

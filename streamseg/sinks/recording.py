@@ -19,8 +19,8 @@ from streamseg.sinks.encoders import choose_container, choose_encoding
 from streamseg.sinks.kept import KeptTracks
 from streamseg.sinks.partial import Named
 from streamseg.sinks.retention import Recordings
-from streamseg.sinks.units import size_words
 from streamseg.sinks.video import VideoSink
+from streamseg.units import size_words
 
 __all__ = ["RecordingSink"]
 
