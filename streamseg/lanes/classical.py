@@ -1,33 +1,15 @@
-"""Lanes without a network: vanishing point, bird's-eye view, paint, one shape for both lines, followed in time."""
+"""Lanes without a network: paint is what is brighter, or more yellow, than the road on both sides of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-from numpy.typing import NDArray
-
 from streamseg.frame import Frame
-from streamseg.lanes.judge import plausible, quality
-from streamseg.lanes.line import LineLook
+from streamseg.lanes.follow import Judge, LaneFollower
+from streamseg.lanes.judge import quality
 from streamseg.lanes.markings import BirdsEye, Points, find_markings
-from streamseg.lanes.model import CURVATURE, HEADING, MIDDLE, PITCH, WIDTH, Fit, fit, line_x
-from streamseg.lanes.result import Boundary, Lanes
-from streamseg.lanes.search import score, search
-from streamseg.lanes.track import START, START_INFORMATION, LaneTrack, confidences
-from streamseg.lanes.vanishing import VanishingPoint
+from streamseg.lanes.result import Lanes
 from streamseg.segment.result import Segmentation
 
 __all__ = ["ClassicalLaneFinder"]
-
-# A lane appears at this confidence of its weaker line, and goes below the other.
-_APPEAR, _VANISH = 0.5, 0.2
-_VANISHING_EVERY_S = 0.25
-_SEARCH_EVERY_S = 0.3
-# Qualities, see `lanes.judge`: taken at once, taken when seen twice, and given up when it lasts.
-_GOOD, _FAIR, _BAD = 1.5, 0.9, 0.4
-# A lane that is seen on one side only is drawn for this long.
-_ONE_SIDED_S = 2.0
 
 
 class ClassicalLaneFinder:
@@ -41,140 +23,14 @@ class ClassicalLaneFinder:
     """
 
     def __init__(self, vanishing: tuple[float, float] | None = None) -> None:
-        self._given = vanishing
-        self._start()
-
-    def _start(self) -> None:
-        self._estimate = VanishingPoint()
-        self._view: BirdsEye | None = None
-        self._track: LaneTrack | None = None
-        self._since_vanishing_s = 0.0
-        self._since_search_s = 0.0
-        self._one_sided_s = 0.0
-        self._shown = False
-        self._challenged_s = self._doubtful_s = 0.0
-        self._candidate: NDArray[np.float64] | None = None
-        self._lines = (LineLook(), LineLook())
+        self._follow = LaneFollower(_see, vanishing)
 
     def __call__(self, frame: Frame, segmentation: Segmentation | None, dt_s: float) -> Lanes:
         """Look at one picture; `segmentation` is not looked at. See `LaneFinder`."""
-        if self._view is not None and self._view.size_wh != (frame.width, frame.height):
-            self._start()
-        view = self._look_ahead(frame, dt_s)
-        luma, u = view(frame)
-        points = find_markings(view, luma, u)
-        found = self._follow(points, lambda shape, score: quality(view, luma, u, points, shape, score), dt_s)
-        return self._lanes(view, points, found, frame, dt_s)
-
-    def _look_ahead(self, frame: Frame, dt_s: float) -> BirdsEye:
-        """The view from the present estimate of the vanishing point."""
-        size_wh = (frame.width, frame.height)
-        if self._given is not None:
-            self._view = self._view or BirdsEye(size_wh, self._given)
-            return self._view
-        self._since_vanishing_s += dt_s
-        if self._view is None or self._since_vanishing_s >= _VANISHING_EVERY_S:
-            elapsed_s = 0.0 if self._view is None else self._since_vanishing_s
-            self._since_vanishing_s = 0.0
-            x, y, _ = self._estimate(frame.y, elapsed_s)
-            old = self._view.vanishing if self._view else None
-            if self._view is None or old is None:
-                self._view = BirdsEye(size_wh, (x, y))
-            else:
-                right, down = (x - old[0]) * frame.width / frame.height, y - old[1]
-                if abs(right) > 0.02 or abs(down) > 0.015:
-                    self._view = BirdsEye(size_wh, (x, y))
-                    if self._track is not None:
-                        self._track.move(right, down)
-        return self._view
-
-    def _follow(self, points: Points, judge: Callable[[NDArray[np.float64], float], float], dt_s: float) -> Fit | None:
-        found = self._track.step(points, dt_s) if self._track else None
-        self._since_search_s += dt_s
-        if 0 < self._since_search_s < _SEARCH_EVERY_S:
-            return found
-        elapsed_s = min(self._since_search_s, 2 * _SEARCH_EVERY_S)
-        self._since_search_s = 0.0
-        own = 0.0
-        if self._track is not None:
-            own = score(points, self._track.shape, held=True)
-            doubtful = judge(self._track.shape, own) < _BAD
-            self._doubtful_s = self._doubtful_s + elapsed_s if doubtful else 0.0
-            if self._doubtful_s >= 3 * _SEARCH_EVERY_S:
-                self._track = found = None
-        best = search(points)
-        fresh = fit(points, best[0], START, START_INFORMATION) if best else None
-        if fresh is None or not plausible(fresh.shape) or min(confidences(fresh)) < _APPEAR:
-            self._candidate = None
-            return found
-        rated = score(points, fresh.shape)
-        good = judge(fresh.shape, rated)
-        if self._track is None or found is None:
-            again = self._candidate is not None and abs(self._candidate[MIDDLE] - fresh.shape[MIDDLE]) < 0.4
-            self._candidate = fresh.shape if good >= _FAIR else None
-            # A still picture must be judged at once; in a clip, what is not clear must be seen twice.
-            if good >= _GOOD or (good >= _FAIR and (again or elapsed_s == 0)):
-                self._track = LaneTrack(fresh)
-                return fresh
-            return found
-        # Another lane must be clearly better, and stay so, before the present one is given up.
-        better = rated > 1.25 * own and good >= _FAIR
-        self._challenged_s = self._challenged_s + elapsed_s if better else 0.0
-        if self._challenged_s >= 2 * _SEARCH_EVERY_S:
-            self._track, self._challenged_s = LaneTrack(fresh), 0.0
-            return fresh
-        return found
-
-    def _lanes(self, view: BirdsEye, points: Points, found: Fit | None, frame: Frame, dt_s: float) -> Lanes:
-        track, size_wh = self._track, (frame.width, frame.height)
-        if track is None or found is None:
-            return Lanes(size_wh)
-        weaker, stronger = min(track.sides), max(track.sides)
-        self._one_sided_s = self._one_sided_s + dt_s if weaker < _VANISH else 0.0
-        lost = stronger < _VANISH or self._one_sided_s > _ONE_SIDED_S or not plausible(track.shape)
-        if lost:
-            self._track, self._shown = None, False
-            self._lines = (LineLook(), LineLook())
-            return Lanes(size_wh)
-        if track.changed:
-            self._lines = (self._lines[1], LineLook()) if track.changed > 0 else (LineLook(), self._lines[0])
-        self._shown = stronger >= _APPEAR and (weaker >= _APPEAR or self._shown)
-        for line, side in zip(self._lines, (-1, 1), strict=True):
-            line.look(points, found.sides == side, dt_s)
-        if not self._shown:
-            return Lanes(size_wh)
-        shape = track.shape
-        left, right = (
-            Boundary(
-                boundary_points(view, shape, side),
-                round(confidence, 3),
-                line.kind,
-                line.colour,
-                seen=confidence >= _VANISH,
-            )
-            for side, confidence, line in zip((-1, 1), track.sides, self._lines, strict=True)
-        )
-        height = frame.height
-        horizon = (view.vanishing[1] - float(shape[PITCH])) * height
-        ahead = view.vanishing[0] * frame.width + float(shape[HEADING]) * height
-        return Lanes(
-            size_wh,
-            left,
-            right,
-            offset=float(-shape[MIDDLE] / shape[WIDTH]),
-            width=float(shape[WIDTH]),
-            heading=float(shape[HEADING]),
-            curvature=float(shape[CURVATURE]),
-            horizon_px=horizon,
-            vanishing_px=(ahead, horizon),
-        )
+        return self._follow(frame, None, dt_s)
 
 
-def boundary_points(view: BirdsEye, shape: NDArray[np.float64], side: int) -> NDArray[np.float32]:
-    """(n, 2) px of one line, from the picture's lower edge to where lines can no longer be told apart."""
-    width, height = view.size_wh
-    nearest = 1 - view.vanishing[1]
-    farthest = max(0.045 - shape[PITCH], 0.02)
-    y = np.linspace(np.sqrt(nearest), np.sqrt(min(farthest, nearest)), 40) ** 2
-    x = line_x(shape, side, y)
-    return np.stack([view.vanishing[0] * width + x * height, (view.vanishing[1] + y) * height], 1).astype(np.float32)
+def _see(view: BirdsEye, frame: Frame, segmentation: Segmentation | None) -> tuple[Points, Judge]:
+    luma, u = view(frame)
+    points = find_markings(view, luma, u)
+    return points, lambda shape, score: quality(view, luma, u, points, shape, score)

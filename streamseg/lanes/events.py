@@ -60,7 +60,7 @@ class Thresholds:
 
     depart: float = 0.3
     back: float = 0.22
-    depart_s: float = 0.1
+    depart_s: float = 0.04
     lost_s: float = 0.1
     seen_s: float = 1.0
     near: float = 0.1

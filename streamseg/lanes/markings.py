@@ -71,6 +71,9 @@ class BirdsEye:
         x = vanishing[0] * width + self.across[None, :] * self.y[:, None] * height - 0.5
         y = np.repeat(((vanishing[1] + self.y) * height - 0.5)[:, None], _COLUMNS, 1)
         self._luma = cv2.convertMaps(x.astype(np.float32), y.astype(np.float32), cv2.CV_16SC2)
+        self._share = (x + 0.5) / width, (y + 0.5) / height
+        self._map_hw = (0, 0)
+        self._map = (np.empty(0, np.float32), np.empty(0, np.float32))
         half = ((x - 0.5) / 2).astype(np.float32), ((y - 0.5) / 2).astype(np.float32)
         self._chroma = cv2.convertMaps(*half, cv2.CV_16SC2)
         # What lies outside of the picture is no road; one marking's width inside it, nothing can be compared.
@@ -82,6 +85,14 @@ class BirdsEye:
         luma = cv2.remap(frame.y, *self._luma, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         u = cv2.remap(frame.u, *self._chroma, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return luma, u
+
+    def of_map(self, values: Floats) -> Floats:
+        """What the view shows of an (h, w) float32 map over the whole frame; 0 outside of it."""
+        if self._map_hw != values.shape:
+            rows, columns = self._map_hw = values.shape
+            x, y = self._share[0] * columns - 0.5, self._share[1] * rows - 0.5
+            self._map = x.astype(np.float32), y.astype(np.float32)
+        return cv2.remap(values, *self._map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
 
 
 def find_markings(view: BirdsEye, luma: Plane, u: Plane) -> Points:

@@ -50,11 +50,16 @@ class Fit:
     rows: tuple[float, float]
 
 
-def line_x(shape: Floats, side: int, y: Floats) -> NDArray[np.float64]:
-    """Where the left (-1) or right (1) line is at `y`, both in picture heights from the vanishing point."""
+def line_x(shape: Floats, place: float, y: Floats) -> NDArray[np.float64]:
+    """Where a line is at `y`, both in picture heights from the vanishing point.
+
+    Args:
+        shape: of the lane.
+        place: of the line across the road, in camera heights from the lane's middle; +-width / 2 are its own lines.
+        y: down from the vanishing point.
+    """
     down = np.maximum(y + shape[PITCH], _NEAREST_TO_HORIZON)
-    place = shape[MIDDLE] + side * shape[WIDTH] / 2
-    x: NDArray[np.float64] = place * down + shape[HEADING] + shape[CURVATURE] / down
+    x: NDArray[np.float64] = (shape[MIDDLE] + place) * down + shape[HEADING] + shape[CURVATURE] / down
     return x
 
 
@@ -104,7 +109,7 @@ def _judge(points: Points, shape: NDArray[np.float64], information: NDArray[np.f
     sides = np.zeros(len(points), np.int8)
     support, rows = [], []
     for side in (-1, 1):
-        off = (points.x - line_x(shape, side, points.y)) / down
+        off = (points.x - line_x(shape, side * shape[WIDTH] / 2, points.y)) / down
         reach = np.hypot(0.1, 0.004 / down)
         on = np.abs(off) < reach
         sides[on] = side

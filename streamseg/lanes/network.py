@@ -1,0 +1,137 @@
+"""Lanes from a network's line and road classes: lines in the bird's-eye view take the place of paint."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamseg.errors import ConfigError
+from streamseg.frame import Frame
+from streamseg.lanes.follow import Judge, LaneFollower
+from streamseg.lanes.markings import BirdsEye, Points
+from streamseg.lanes.model import CURVATURE, HEADING, MIDDLE, PITCH, WIDTH, line_place
+from streamseg.lanes.result import Lanes
+from streamseg.segment.result import Segmentation
+
+__all__ = ["NetworkLaneFinder", "without_border_lines"]
+
+Floats = NDArray[np.float32]
+
+# Class names that mean lines and road, where the user does not say.
+_LINES = {"line", "lane", "lanes", "lane line", "lane marking", "lane_line", "marking", "solid", "dashed"}
+_ROADS = {"road", "drivable", "drivable area", "drivable_area", "driveable", "street"}
+
+
+class NetworkLaneFinder:
+    """Finds lanes with the lines and the road of a network: a semantic one, or YOLO-seg trained on them.
+
+    Args:
+        class_names: of the network, by index.
+        lines: names of the classes that are lines; None takes the usual ones.
+        roads: names of the classes that are drivable; None takes the usual ones, if there are any.
+        vanishing: (x, y) of the vanishing point as shares of the picture's size; None estimates it from the clip.
+
+    Raises:
+        ConfigError: a name is no class of the network, or none of its classes is a line.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        *,
+        lines: Collection[str] | None = None,
+        roads: Collection[str] | None = None,
+        vanishing: tuple[float, float] | None = None,
+    ) -> None:
+        self._lines = _indices(class_names, lines, _LINES, "lines")
+        self._roads = _indices(class_names, roads, _ROADS, "roads")
+        if not self._lines:
+            raise ConfigError(
+                f"none of the network's classes is known to be a lane line ({', '.join(class_names)}); "
+                "name them in lanes.lines"
+            )
+        self._road: Floats | None = None
+        self._follow = LaneFollower(self._see, vanishing, others=True)
+
+    def __call__(self, frame: Frame, segmentation: Segmentation | None, dt_s: float) -> Lanes:
+        """Look at one picture and what the network gave for it. See `LaneFinder`."""
+        self._road = segmentation.matte(self._roads) if segmentation is not None and self._roads else None
+        return replace(self._follow(frame, segmentation, dt_s), road=self._road)
+
+    def _see(self, view: BirdsEye, frame: Frame, segmentation: Segmentation | None) -> tuple[Points, Judge]:
+        if segmentation is None:
+            return _no_points(view), lambda shape, score: 0.0
+        lines = view.of_map(without_border_lines(segmentation.matte(self._lines)))
+        points = _find_lines(view, lines)
+        road = None if self._road is None else view.of_map(self._road)
+        return points, lambda shape, score: _quality(view, points, road, shape)
+
+
+def without_border_lines(lines: Floats) -> Floats:
+    """The map without the lines that some networks draw along the picture's border: (h, w) float32 in [0, 1]."""
+    height, width = lines.shape
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((lines > 0.3).view(np.uint8))
+    cleaned = lines.copy()
+    near_x, near_y = max(2, width // 50), max(2, height // 40)
+    for label in range(1, count):
+        x, y, columns, rows, _ = stats[label].tolist()
+        level = (y <= near_y or y + rows >= height - near_y) and columns > 4 * rows
+        upright = (x <= near_x or x + columns >= width - near_x) and rows > 4 * columns
+        if level or upright:
+            part = cleaned[y : y + rows, x : x + columns]
+            part[labels[y : y + rows, x : x + columns] == label] = 0
+    # What hangs together with a real line is cut off at the border.
+    cleaned[-near_y:] = 0
+    cleaned[:near_y] = 0
+    return cleaned
+
+
+def _find_lines(view: BirdsEye, lines: Floats) -> Points:
+    """The middles of lines, row by row."""
+    # Wider than a line, so that the highest place of a saturated one is its middle.
+    smooth = cv2.blur(lines, (15, 3))
+    peak = (smooth == cv2.dilate(smooth, np.ones((1, 17), np.uint8))) & (smooth > 0.12) & (lines > 0.4)
+    row, column = np.nonzero(peak)
+    y = view.y[row]
+    weight = np.clip((lines[row, column] - 0.3) / 0.5, 0, 1).astype(np.float32)
+    return Points(view.across[column] * y, y, weight, row, np.zeros(len(row), np.float32), len(view.y))
+
+
+def _no_points(view: BirdsEye) -> Points:
+    none = np.zeros(0, np.float32)
+    return Points(none, none, none, np.zeros(0, np.intp), none, len(view.y))
+
+
+def _quality(view: BirdsEye, points: Points, road: Floats | None, shape: NDArray[np.float64]) -> float:
+    """As `judge.quality`: how many of the lines within the lane are its own, and whether there is road between."""
+    place = line_place(shape, points) / shape[WIDTH]
+    inside = np.abs(place) < 0.62
+    on = inside & (np.abs(np.abs(place) - 0.5) < 0.09)
+    total = float(points.weight[inside].sum())
+    if total < 6:
+        return 0.0
+    share = float(points.weight[on].sum()) / total
+    if road is None:
+        return 2 * share
+    rows = np.arange(0, len(view.y) * 8 // 10, 4)
+    down = np.maximum(view.y[rows] + shape[PITCH], 0.02)
+    middle = (shape[MIDDLE] * down + shape[HEADING] + shape[CURVATURE] / down) / view.y[rows]
+    columns = np.searchsorted(view.across, middle).clip(0, len(view.across) - 1)
+    return 2 * share * min(1.0, 2 * float((road[rows, columns] > 0.4).mean()))
+
+
+def _indices(
+    class_names: Sequence[str], wanted: Collection[str] | None, usual: Collection[str], setting: str
+) -> list[int]:
+    if wanted is None:
+        return [index for index, name in enumerate(class_names) if name.lower() in usual]
+    missing = [name for name in wanted if name not in class_names]
+    if missing:
+        raise ConfigError(
+            f"lanes.{setting} names {missing[0]!r}, which is no class of the network: {', '.join(class_names)}"
+        )
+    return [index for index, name in enumerate(class_names) if name in wanted]
