@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from streamseg.frame import Plane
-from streamseg.pixels.flow import Flow, Warp, confidence, fit_field, flow_wh, residual, small_luma
+from streamseg.pixels.flow import Flow, Tracker, Warp, confidence, fit_field, flow_wh, residual, small_luma
 
 
 def scene(seed: int = 1, height: int = 180, width: int = 320) -> NDArray[np.float64]:
@@ -78,23 +78,24 @@ def test_confidence_is_high_where_the_flow_is_right_and_low_where_something_appe
     here = moved(there, 4, 1)
     here[60:120, 200:260] = scene(9)[60:120, 200:260]  # was nowhere before
     before, now = as_luma(there), as_luma(here)
-    flow, warp = Flow(), Warp((320, 180))
-    forward = flow(now, before)
-    trust = confidence(forward, flow(before, now), residual(now, warp(before, forward)), warp)
+    field, trust, along, unmoved = Tracker().match(now, before)
+    assert trust.shape == along.shape == unmoved.shape == (90, 160)
     assert trust.dtype == np.float32
     assert trust.min() >= 0
     assert trust.max() <= 1
-    assert np.median(trust[70:110, 210:250]) < 0.3
-    assert np.median(trust[20:160, 20:180]) > 0.9
+    assert np.median(trust[35:55, 105:125]) < 0.3
+    assert np.median(trust[10:80, 10:90]) > 0.9
+    assert np.median(field[10:80, 10:90], axis=(0, 1)) == pytest.approx([-2, -0.5], abs=0.05), "in px of half the size"
+    assert along[10:80, 10:90].mean() < 0.2 * unmoved[10:80, 10:90].mean()
 
 
 def test_confidence_follows_its_definition() -> None:
-    """exp(-(|f + b|^2 / 8 + (residual / 25)^2)); constants make it plain arithmetic."""
+    """exp(-(|f + b|^2 / 2 + (residual / 25)^2)); constants make it plain arithmetic."""
     ones = np.ones((40, 40), np.float32)
     forward, backward = np.dstack([3 * ones, -1 * ones]), np.dstack([-1 * ones, 2 * ones])
     unlike = residual(np.full((40, 40), 100, np.uint8), np.full((40, 40), 110, np.uint8))
     trust = confidence(forward, backward, unlike, Warp((40, 40)))
-    np.testing.assert_allclose(trust, np.exp(-((2**2 + 1**2) / 8 + (10 / 25) ** 2)), rtol=1e-4)
+    np.testing.assert_allclose(trust, np.exp(-((2**2 + 1**2) / 2 + (10 / 25) ** 2)), rtol=1e-4)
 
 
 def test_the_small_luma_is_the_mean() -> None:

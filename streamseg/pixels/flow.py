@@ -32,8 +32,9 @@ _SHORTEST_PX = 32
 # of 8 px every 6 px (every 4 px costs twice as much for another half point).
 _FINEST_LEVEL, _PATCH_PX, _STRIDE_PX, _STEPS = 1, 8, 6, 12
 
-# Confidence is 1/e where the way there and back misses by the root of the one, or the luma differs by the other.
-_MISS_PX2 = 8.0
+# Confidence is 1/e where the way there and back misses by the root of the one, at 160x90, or the luma differs by the
+# other.
+_MISS_PX2 = 2.0
 _RESIDUAL_LEVELS = 25.0
 
 
@@ -137,7 +138,7 @@ def confidence(forward: Field, backward: Field, unlike: Floats, warp: Warp) -> F
     Two things speak against it: that the way there and back ends elsewhere, and that the luma found there differs.
 
     Args:
-        forward: from here to there, of about the size of `flow_wh`: the limits are in px of it.
+        forward: from here to there, in px of about half of `flow_wh`: the limit is in them.
         backward: from there to here.
         unlike: (h, w) float32, the `residual` of the luma here with that there, warped by `forward`.
         warp: of that size.
@@ -150,17 +151,18 @@ def confidence(forward: Field, backward: Field, unlike: Floats, warp: Warp) -> F
 
 
 class Match(NamedTuple):
-    """How a picture here matches one there.
+    """How a picture here matches one there, at half the size of the lumas: the search ends there.
 
     Attributes:
-        field: (h, w, 2) float32 from here to there.
+        field: (h, w, 2) float32 from here to there, in px of its own size.
         confidence: (h, w) float32 in [0, 1].
-        unlike: (h, w) float32, the `residual` that the field leaves, in levels.
+        moved, unmoved: (h, w) float32, the `residual` with the field and without, in levels.
     """
 
     field: Field
     confidence: Floats
-    unlike: Floats
+    moved: Floats
+    unmoved: Floats
 
 
 class Tracker:
@@ -172,10 +174,13 @@ class Tracker:
 
     def match(self, here: Plane, there: Plane) -> Match:
         """Match two lumas (h, w) uint8 of one size, that of `flow_wh`."""
+        half_wh = ((here.shape[1] + 1) // 2, (here.shape[0] + 1) // 2)
+        forward = fit_field(self._flow(here, there), half_wh)
+        backward = fit_field(self._flow(there, here), half_wh)
+        here, there = (cv2.resize(luma, half_wh, interpolation=cv2.INTER_AREA) for luma in (here, there))
         warp = self._warp(here)
-        forward, backward = self._flow(here, there), self._flow(there, here)
-        unlike = residual(here, warp(there, forward))
-        return Match(forward, confidence(forward, backward, unlike, warp), unlike)
+        moved = residual(here, warp(there, forward))
+        return Match(forward, confidence(forward, backward, moved, warp), moved, residual(here, there))
 
     def fetch(self, plane: Floats, field: Field) -> Floats:
         """A plane (h, w) known there, of any size over the whole picture, as it lies here; a new array."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Plane
-from streamseg.pixels.flow import Tracker, fit_field, flow_wh, residual, small_luma
+from streamseg.pixels.flow import Tracker, fit_field, flow_wh, small_luma
 
 __all__ = ["Carried", "Layers", "Propagator", "move_boxes"]
 
@@ -23,7 +23,7 @@ Layers = Floats
 _UNMOVED_SHARE, _UNMOVED_LEVELS = 0.7, 1.0
 # How much of the subject may have unsure edges before its next keyframe is wanted. With the one, keyframes:3 stays
 # within 0.01 J of every frame on DAVIS; what is warped from both sides bears more.
-_UNSURE_LIMIT, _UNSURE_LIMIT_TWO_SIDED = 0.35, 0.5
+_UNSURE_LIMIT, _UNSURE_LIMIT_TWO_SIDED = 0.4, 0.5
 # Of two keyframes that are both unsure, neither is left out entirely.
 _LEAST_WEIGHT = 0.05
 
@@ -141,7 +141,7 @@ class Propagator:
     def _fetch(self, layers: Layers, here: Plane, there: Plane) -> tuple[Layers, Floats]:
         """Layers known there as they lie here, and how far that can be trusted."""
         match = self._tracker.match(here, there)
-        unmoved = residual(here, there) < _UNMOVED_SHARE * match.unlike - _UNMOVED_LEVELS
+        unmoved = match.unmoved < _UNMOVED_SHARE * match.moved - _UNMOVED_LEVELS
         size_wh = (layers.shape[-1], layers.shape[-2])
         hold = cv2.resize(unmoved.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA)
         field = fit_field(match.field, size_wh)
