@@ -185,3 +185,16 @@ def test_a_killed_child_is_noticed(tmp_path: Any) -> None:
     with pytest.raises(SinkWriteError, match="ended by signal 9"):
         half.offer(picture(1))
     half.close()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc to count file descriptors in")
+def test_nothing_is_left_open(tmp_path: Any) -> None:
+    outside("collect", str(tmp_path / "seen")).close()  # what is made once for all
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        half = outside("collect", str(tmp_path / "seen"))
+        half.offer(picture(1))
+        half.close()
+        with pytest.raises(SinkOpenError):
+            outside("refuse", False)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
