@@ -82,6 +82,7 @@ class LiveOpener:
         self._stopped = False
         self._fresh = False
         self._child: Child | None = None
+        self._source: LiveSource | None = None
         self._start_child()
 
     def _fixed_address(self) -> Address:
@@ -156,7 +157,10 @@ class LiveOpener:
                     wait_until_s = min(time.monotonic() + max(1.0, options.read_timeout_s), began_s + _FIRST_PICTURE_S)
                     what = "connected, but no whole picture came"
                 case Opened():
-                    return LiveSource(child, message, address.shown, options.read_timeout_s, self._take_back)
+                    self._source = LiveSource(child, message, address.shown, options.read_timeout_s, self._take_back)
+                    if self._stopped:  # told so meanwhile
+                        self._source.interrupt()
+                    return self._source
                 case Ended():
                     error = SourceOpenError if message.how == "refused" else SourceAbsentError
                     raise error(message.why)
@@ -194,7 +198,9 @@ class LiveOpener:
     def interrupt(self) -> None:
         """Unblock an opening and a read under way, for good; any thread."""
         self._stopped = True
-        child = self._child
+        source, child = self._source, self._child
+        if source is not None:
+            source.interrupt()
         if child is not None:
             child.kill()
 

@@ -163,7 +163,8 @@ class _Reading:
         context.thread_count = request.threads
         self._clocked = self._container.format.name not in _NO_CLOCK
         self._time_base = Fraction(self._stream.time_base) if self._clocked else _ARRIVAL_BASE
-        self._rate = nominal_rate(self._stream) if self._clocked else None
+        asked = request.options.get("framerate")
+        self._rate = (nominal_rate(self._stream) if self._clocked else None) or (Fraction(asked) if asked else None)
         step = max(1, round(1 / self._rate / self._time_base)) if self._rate else None
         self._clock = LiveClock(self._time_base, step, self._counts, shift=None if self._live else self._start())
         self._choose_tracks()
@@ -419,5 +420,6 @@ class _Reading:
         why = reason(error)
         if isinstance(error, OSError) and error.errno == 5 and self._last_text:
             why = re.sub(r"^\[[^\]]*\] *", "", self._last_text)
-        why = redact(why).replace(self._request.url, self._request.shown)
+        if self._request.host:
+            why = redact(why).replace(self._request.url, self._request.shown)
         return why[:1].lower() + why[1:]
