@@ -43,13 +43,14 @@ class LaneFollower:
     Args:
         see: gives the places of paint in a bird's-eye view of a frame, and the judge of what is made of them.
         vanishing: (x, y) of the vanishing point as shares of the picture's size; None estimates it from the clip.
-        others: lines beside the car's lane are told too.
+        paint: places are of paint itself: unbroken and dashed lines look different, and so do white and yellow ones.
+            Networks draw all lines unbroken, but more surely: with them, the lines of other lanes are told too.
     """
 
-    def __init__(self, see: See, vanishing: tuple[float, float] | None = None, *, others: bool = False) -> None:
+    def __init__(self, see: See, vanishing: tuple[float, float] | None = None, *, paint: bool = True) -> None:
         self._see = see
         self._given = vanishing
-        self._others = others
+        self._paint = paint
         self._start()
 
     def _start(self) -> None:
@@ -155,8 +156,8 @@ class LaneFollower:
             Boundary(
                 boundary_points(view, shape, side * shape[WIDTH] / 2),
                 round(confidence, 3),
-                line.kind,
-                line.colour,
+                line.kind if self._paint else "unknown",
+                line.colour if self._paint else "unknown",
                 seen=confidence >= _VANISH,
             )
             for side, confidence, line in zip((-1, 1), track.sides, self._lines, strict=True)
@@ -168,7 +169,7 @@ class LaneFollower:
             size_wh,
             left,
             right,
-            tuple(_lines_beside(view, shape, points)) if self._others else (),
+            tuple(_lines_beside(view, shape, points)) if not self._paint else (),
             offset=float(-shape[MIDDLE] / shape[WIDTH]),
             width=float(shape[WIDTH]),
             heading=float(shape[HEADING]),

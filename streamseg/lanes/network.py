@@ -55,11 +55,13 @@ class NetworkLaneFinder:
                 "name them in lanes.lines"
             )
         self._road: Floats | None = None
-        self._follow = LaneFollower(self._see, vanishing, others=True)
+        self._follow = LaneFollower(self._see, vanishing, paint=False)
 
     def __call__(self, frame: Frame, segmentation: Segmentation | None, dt_s: float) -> Lanes:
         """Look at one picture and what the network gave for it. See `LaneFinder`."""
-        self._road = segmentation.matte(self._roads) if segmentation is not None and self._roads else None
+        self._road = None
+        if segmentation is not None and self._roads:
+            self._road = without_border_lines(segmentation.matte(self._roads))
         return replace(self._follow(frame, segmentation, dt_s), road=self._road)
 
     def _see(self, view: BirdsEye, frame: Frame, segmentation: Segmentation | None) -> tuple[Points, Judge]:
@@ -72,33 +74,38 @@ class NetworkLaneFinder:
 
 
 def without_border_lines(lines: Floats) -> Floats:
-    """The map without the lines that some networks draw along the picture's border: (h, w) float32 in [0, 1]."""
+    """The map without the bands that some networks draw along the picture's border: (h, w) float32 in [0, 1]."""
     height, width = lines.shape
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((lines > 0.3).view(np.uint8))
     cleaned = lines.copy()
-    near_x, near_y = max(2, width // 50), max(2, height // 40)
+    near_x, near_y = max(2, width // 60), max(3, height // 32)
+    # First the border itself, for bands there hang together with the real lines that leave the picture.
+    cleaned[:near_y] = cleaned[-near_y:] = 0
+    cleaned[:, :near_x] = cleaned[:, -near_x:] = 0
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((cleaned > 0.3).view(np.uint8))
     for label in range(1, count):
         x, y, columns, rows, _ = stats[label].tolist()
-        level = (y <= near_y or y + rows >= height - near_y) and columns > 4 * rows
-        upright = (x <= near_x or x + columns >= width - near_x) and rows > 4 * columns
+        level = (y <= 2 * near_y or y + rows >= height - 2 * near_y) and columns > 4 * rows
+        upright = (x <= 2 * near_x or x + columns >= width - 2 * near_x) and rows > 4 * columns
         if level or upright:
             part = cleaned[y : y + rows, x : x + columns]
             part[labels[y : y + rows, x : x + columns] == label] = 0
-    # What hangs together with a real line is cut off at the border.
-    cleaned[-near_y:] = 0
-    cleaned[:near_y] = 0
     return cleaned
 
 
 def _find_lines(view: BirdsEye, lines: Floats) -> Points:
     """The middles of lines, row by row."""
-    # Wider than a line, so that the highest place of a saturated one is its middle.
-    smooth = cv2.blur(lines, (15, 3))
-    peak = (smooth == cv2.dilate(smooth, np.ones((1, 17), np.uint8))) & (smooth > 0.12) & (lines > 0.4)
-    row, column = np.nonzero(peak)
+    on = np.zeros((lines.shape[0], lines.shape[1] + 2), np.int8)
+    on[:, 1:-1] = lines > 0.4
+    step = np.diff(on, axis=1)
+    (row, first), (_, end) = np.nonzero(step == 1), np.nonzero(step == -1)
+    # What is wider than half a lane is no line but a zebra crossing or a mistake.
+    narrow = (end - first) * (view.across[1] - view.across[0]) < 1.2
+    row, first, end = row[narrow], first[narrow], end[narrow]
+    middle = (first + end - 1) / 2
     y = view.y[row]
-    weight = np.clip((lines[row, column] - 0.3) / 0.5, 0, 1).astype(np.float32)
-    return Points(view.across[column] * y, y, weight, row, np.zeros(len(row), np.float32), len(view.y))
+    across = view.across[0] + middle.astype(np.float32) * (view.across[1] - view.across[0])
+    weight = np.clip((lines[row, np.rint(middle).astype(np.intp)] - 0.3) / 0.5, 0, 1).astype(np.float32)
+    return Points(across * y, y, weight, row, np.zeros(len(row), np.float32), len(view.y))
 
 
 def _no_points(view: BirdsEye) -> Points:
