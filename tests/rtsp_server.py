@@ -4,7 +4,8 @@
     --once NAME=...               the same, but ends after one pass
     --secure NAME=... --auth u:p  the same, behind a digest password
     --clock NAME=WxH@FPS          H.264 whose top rows hold the monotonic clock in milliseconds, as 16 bits
-    --record NAME                 takes a published stream; counts its pictures and blocks of sound on standard output
+    --record NAME[=video]         takes a published stream with sound, or without; counts pictures and blocks of sound
+                                  on standard output
     --tls CERTIFICATE             PEM with certificate and key: speak rtsps
 
 It prints `READY` once it listens, and `REC video 30 WxH` or `REC audio 100` as they come.
@@ -150,18 +151,21 @@ class Clock(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
 class Recorder(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
     """Counts what is published to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: tuple[str, ...]) -> None:
         super().__init__()
+        self.kinds = kinds
         self.set_transport_mode(GstRtspServer.RTSPTransportMode.RECORD)
         self.set_latency(100)
-        self.set_launch(
-            "( decodebin name=depay0 ! videoconvert ! fakesink name=video signal-handoffs=true sync=false async=false "
-            "decodebin name=depay1 ! audioconvert ! fakesink name=audio signal-handoffs=true sync=false async=false )"
-        )
+        ends = [
+            f"decodebin name=depay{place} ! {kind}convert ! "
+            f"fakesink name={kind} signal-handoffs=true sync=false async=false"
+            for place, kind in enumerate(kinds)
+        ]
+        self.set_launch(f"( {' '.join(ends)} )")
 
     def configure(self, media: Any) -> None:
         """Say on standard output what came."""
-        for name in ("video", "audio"):
+        for name in self.kinds:
             media.get_element().get_child_by_name(name).connect("handoff", self.counter(name))
 
     def counter(self, name: str) -> Callable[[Any, Any, Any], None]:
@@ -228,8 +232,9 @@ def main() -> None:
         name, _, size = spec.partition("=")
         width, height, rate = (int(number) for number in size.replace("@", "x").split("x"))
         add(name, Clock(width, height, rate))
-    for name in arguments.record:
-        add(name, Recorder())
+    for spec in arguments.record:
+        name, _, what = spec.partition("=")
+        add(name, Recorder(("video",) if what == "video" else ("video", "audio")))
     server.connect("client-connected", lambda _server, client: print("client", flush=True))
     if server.attach(None) == 0:
         sys.exit("cannot bind")

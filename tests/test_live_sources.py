@@ -334,6 +334,21 @@ def test_end_of_a_stream(server: RtspServer) -> None:
         source.close()
 
 
+def test_interlaced_pictures_are_deinterlaced(tmp_path: Path) -> None:
+    options = {"flags": "+ildct+ilme", "x264-params": "tff=1", "g": "5"}
+    clip = clips.make_clip(tmp_path / "a.ts", frames=12, size_wh=(320, 192), options=options, sound="mp2")
+    with serving(clip.read_bytes()) as site:
+        source = open_source(site.url + "/a.ts")
+        frames = list(iter(source.read, None))
+        assert [clips.index_of(frame.y) for frame in frames] == list(range(12))
+        # A broadcast container's clock starts anywhere; here it starts at 0.
+        assert frames[0].seconds < 0.1
+        assert frames[-1].seconds - frames[0].seconds == pytest.approx(11 / 30, abs=0.01)
+        assert any("deinterlaced" in notice for notice in source.notices)
+        assert source.take_packets()
+        source.close()
+
+
 # Faults.
 
 
