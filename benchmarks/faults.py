@@ -29,8 +29,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests import networks
-from tests.clips import make_clip
-from tests.live_parts import RtspServer
+from tests.live_parts import RtspServer, camera_clip
 from tests.rooms import pictures, room_picture, shows_room
 
 SIZE_WH = (640, 360)
@@ -98,11 +97,12 @@ class Bench:
         self.folder = folder
         self.network = networks.matte(folder / "red.onnx", size=64, alone=True)
         self.clips = {
-            name: make_clip(
+            name: camera_clip(
                 folder / f"{name}.mkv",
+                codec=codec,
+                sound=None,
                 frames=90,
                 size_wh=size_wh,
-                codec=codec,
                 draw=lambda index, size_wh=size_wh: room_picture(index, *size_wh),
             )
             for name, codec, size_wh in (("h264", "libx264", SIZE_WH), ("h265", "libx265", (480, 480)))

@@ -11,11 +11,12 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import av
 import pytest
 
 from tests import clips
@@ -329,9 +330,11 @@ def camera_clip(
     sound: str | None = "aac",
     frames: int = 150,
     size_wh: tuple[int, int] = (320, 192),
+    draw: Callable[[int], av.VideoFrame] | None = None,
 ) -> Path:
     """What an IP camera sends, as a Matroska file with a key frame every half second."""
     kind = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    options = _OPTIONS[codec]
     return clips.make_clip(
-        path, frames=frames, size_wh=size_wh, codec=codec, pixel_format=kind, sound=sound, options=_OPTIONS[codec]
+        path, frames=frames, size_wh=size_wh, codec=codec, pixel_format=kind, sound=sound, options=options, draw=draw
     )

@@ -17,7 +17,7 @@ from streamseg.app import Fleet, Run
 from streamseg.cli.log import Voice, logged
 from streamseg.cli.progress import progress, status_line
 from streamseg.config import Settings, load_runs
-from streamseg.errors import SinkWriteError, StreamsegError, redact
+from streamseg.errors import PipelineStuckError, SinkWriteError, StreamsegError, redact
 from streamseg.sources import is_live_url
 from streamseg.web.notify import Notifier
 from streamseg.web.server import listen_address
@@ -124,7 +124,15 @@ def _run(args: argparse.Namespace) -> int:
         return load_runs(args.config, args.set, arguments)
 
     voice = Voice(quiet=args.quiet, as_json=args.log_json)
-    return execute(load(), voice, protected=[args.config] if args.config else [], reload=load)
+    try:
+        return execute(load(), voice, protected=[args.config] if args.config else [], reload=load)
+    except PipelineStuckError:
+        raise  # the program has to end at once
+    except StreamsegError as error:
+        if not args.log_json:
+            raise
+        voice.event("error", str(error))
+        return error.exit_code
 
 
 def execute(
