@@ -18,7 +18,6 @@ import av
 import numpy as np
 
 from streamseg.child import Host
-from streamseg.errors import redact
 from streamseg.frame import VideoInfo
 from streamseg.libav import Chain, reason
 from streamseg.sources.conform import Conformer, colour_of
@@ -37,6 +36,7 @@ from streamseg.sources.messages import (
     Waiting,
 )
 from streamseg.sources.probe import nominal_rate, turn_of
+from streamseg.sources.refusals import refusal, why
 from streamseg.sources.siting import chroma_siting
 
 __all__ = ["serve_streams"]
@@ -391,35 +391,9 @@ class _Reading:
             self._last_text = line
 
     def _failed(self, error: Exception) -> Ended:
-        shown = self._request.shown
-        why = self._why(error)
-        counts, sounds = dict(self._counts), tuple(self._sounds)
-        if self._opened:
-            return Ended("lost", f"{shown} was lost: {why}", counts, sounds)
-        if self._request.camera:
-            from streamseg.sources.cameras import explain
-
-            return Ended(*explain(self._request.url, self._request.options, error))
-        if isinstance(error, (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)):
-            return Ended("refused", f"{shown} refuses us: {why}; check user and password in the URL")
-        if isinstance(error, av.error.ProtocolNotFoundError):
-            scheme = self._request.url.partition(":")[0]
-            return Ended("refused", f"cannot open {shown}: this FFmpeg was built without {scheme}")
-        if isinstance(error, av.error.HTTPBadRequestError):
-            return Ended("refused", f"cannot open {shown}: {why}")
-        if isinstance(error, av.error.InvalidDataError) and self._request.url.startswith("http"):
-            return Ended("refused", f"{shown} sends no video: {why}")
-        if isinstance(error, (av.error.ArgumentError, av.error.OptionNotFoundError)) and not self._request.host:
-            return Ended("refused", f"cannot open {shown}: {why}")
-        return Ended("absent", f"cannot open {shown}: {why}")
-
-    def _why(self, error: Exception) -> str:
-        """The library's reason, and what it printed where the reason says next to nothing."""
         time.sleep(0.01)  # its thread gets a moment to take in what was printed last
         self._hear_text()
-        why = reason(error)
-        if isinstance(error, OSError) and error.errno == 5 and self._last_text:
-            why = re.sub(r"^\[[^\]]*\] *", "", self._last_text)
-        if self._request.host:
-            why = redact(why).replace(self._request.url, self._request.shown)
-        return why[:1].lower() + why[1:]
+        if not self._opened:
+            return Ended(*refusal(self._request, error, self._last_text))
+        text = f"{self._request.shown} was lost: {why(self._request, error, self._last_text)}"
+        return Ended("lost", text, dict(self._counts), tuple(self._sounds))
