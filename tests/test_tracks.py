@@ -1,0 +1,72 @@
+"""Numbers of instances over time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from streamseg.temporal.tracks import Tracker
+
+
+def number(tracker: Tracker, boxes: list[list[float]], dt_s: float, scores: float | list[float] = 0.9, ids: int = 2):
+    count = len(boxes)
+    score = np.full(count, scores, np.float32) if isinstance(scores, float) else np.array(scores, np.float32)
+    array = np.array(boxes, np.float32).reshape(-1, 4)
+    return tracker(array, score, np.full(count, ids), dt_s).tolist()
+
+
+def at(x: float, y: float = 50, side: float = 40) -> list[float]:
+    return [x, y, x + side, y + side]
+
+
+@pytest.mark.parametrize("rate", [5, 30])
+def test_two_that_pass_each_other_keep_their_numbers(rate: int) -> None:
+    """Moving 60 px a second towards each other, one a little lower, whatever the frame rate."""
+    tracker = Tracker()
+    for index in range(5 * rate):
+        t = index / rate
+        numbers = number(tracker, [at(60 * t), at(300 - 60 * t, 80)], 1 / rate if index else 0.0)
+        assert numbers == [1, 2]
+
+
+def test_a_number_outlives_a_gap_and_a_longer_one_ends_it() -> None:
+    tracker = Tracker(lasts_s=1.0)
+    for index in range(10):
+        number(tracker, [at(100 + 5 * index)], 0.1 if index else 0.0)
+    for _ in range(5):
+        assert number(tracker, [], 0.1) == []
+    # It went on by 50 px a second.
+    assert number(tracker, [at(170)], 0.1) == [1]
+    for _ in range(15):
+        number(tracker, [], 0.1)
+    assert number(tracker, [at(180)], 0.1) == [0]
+    assert number(tracker, [at(180)], 0.1) == [2]
+
+
+def test_an_unsure_sight_keeps_a_track_but_begins_none() -> None:
+    tracker = Tracker()
+    number(tracker, [at(100)], 0.0)
+    number(tracker, [at(100)], 0.1)
+    assert number(tracker, [at(101), at(300)], 0.1, [0.26, 0.26]) == [1, 0]
+    assert number(tracker, [at(102), at(300)], 0.1, [0.26, 0.26]) == [1, 0]
+
+
+def test_a_flash_gets_no_number() -> None:
+    tracker = Tracker()
+    number(tracker, [], 0.0)
+    assert number(tracker, [at(100)], 0.1) == [0]
+    for _ in range(20):
+        number(tracker, [], 0.1)
+    assert number(tracker, [at(100)], 0.1) == [0]
+
+
+def test_a_change_of_class_is_no_change_of_number() -> None:
+    tracker = Tracker()
+    number(tracker, [at(100)], 0.0, ids=2)
+    assert number(tracker, [at(101)], 0.1, ids=7) == [1]
+
+
+def test_nothing_at_all() -> None:
+    tracker = Tracker()
+    assert number(tracker, [], 0.0) == []
+    assert number(tracker, [at(1)], 0.0) == [1]
