@@ -18,7 +18,7 @@ _WRONG_SETTINGS = (av.error.ArgumentError, av.error.OptionNotFoundError)
 
 
 def refusal(request: Request, error: Exception, printed: str) -> tuple[str, str]:
-    """ "absent" where waiting may help or "refused" where not, and one line for the user.
+    """Whether waiting may help ("absent") or not ("refused"), and one line for the user.
 
     Args:
         request: what was to be opened.
