@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("material") and not os.environ.get("STREAMSEG_MATERIAL"):
             item.add_marker(pytest.mark.skip(reason="STREAMSEG_MATERIAL names no folder with real weights and clips"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """A test of a part that was installed on purpose may not be skipped: STREAMSEG_MUST_RUN names such markers."""
+    report = yield
+    must_run = [name for name in os.environ.get("STREAMSEG_MUST_RUN", "").split(",") if name]
+    if report.skipped and any(item.get_closest_marker(name) for name in must_run) and not hasattr(report, "wasxfail"):
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome, report.longrepr = "failed", f"skipped although its part was installed: {why}"
+    return report
 
 
 @pytest.fixture
