@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib.metadata
 import os
 import platform
@@ -11,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 
@@ -20,12 +19,12 @@ from streamseg.app import versions
 from streamseg.errors import StreamsegError
 from streamseg.segment.ort import probe_providers
 from streamseg.segment.store import local_models
+from streamseg.sources.cameras import list_cameras, modes_text
+
+if TYPE_CHECKING:  # of Linux only
+    from streamseg.sinks.v4l2 import Loopback
 
 __all__ = ["add_parser"]
-
-# linux/videodev2.h
-_VIDIOC_QUERYCAP = 0x80685600
-_CAP_CAPTURE, _CAP_OUTPUT, _CAP_DEVICE_CAPS = 0x1, 0x2, 0x80000000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +41,6 @@ class Finding:
     def mark(self) -> str:
         """ok, -- for something optional that is missing, or FAIL."""
         return "ok  " if self.ok else "--  " if self.optional else "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class VideoDevice:
-    """A V4L2 device node, and what it says of itself."""
-
-    path: str
-    card: str
-    driver: str
-    captures: bool
-    loopback: bool
-    problem: str = ""
 
 
 def add_parser(commands: Any) -> None:
@@ -77,19 +64,40 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _devices(args: argparse.Namespace) -> int:
     if sys.platform != "linux":
-        print(f"listing devices on {platform.system()} comes with a later release")
+        print(f"devices cannot be listed on {platform.system()} yet; name a camera with camera:NAME or 0")
         return 0
-    devices = list(video_devices())
-    cameras = [device for device in devices if device.captures and not device.loopback]
-    virtual = [device for device in devices if device.loopback]
-    for title, found in (("cameras", cameras), ("virtual cameras", virtual)):
-        print(f"{title}:" if found else f"{title}: none")
-        for device in found:
-            print(f"  {device.path}  {device.card}  [{device.driver}]")
-    for device in devices:
-        if device.problem:
-            print(f"  {device.path}: {device.problem}")
+    from streamseg.sinks.v4l2 import loopback_devices
+
+    cameras, virtual = list_cameras(), loopback_devices()
+    print("cameras:" if cameras else "cameras: none")
+    for camera in cameras:
+        print(f"  {camera.path}  {camera.name}  [{camera.driver}]")
+        print(f"      {modes_text(camera.modes)}")
+    print("virtual cameras:" if virtual else "virtual cameras: none")
+    for device in virtual:
+        print(f"  {device.path}  {device.name}  {_state(device)}")
+    for path, problem in _unreadable():
+        print(f"  {path}: {problem}")
     return 0
+
+
+def _state(device: Loopback) -> str:
+    words = [f"{device.size_wh[0]}x{device.size_wh[1]}"] if device.size_wh else []
+    for what, found in (("written by", device.writers), ("read by", device.readers)):
+        if found:
+            words.append(f"{what} {', '.join(map(str, found))}")
+    if not device.writers:
+        words.append("free")
+    if device.exclusive_caps is False:
+        words.append("without exclusive_caps, so browsers and Zoom may not list it")
+    return ", ".join(words)
+
+
+def _unreadable() -> Iterator[tuple[str, str]]:
+    """Video devices that this user may not open."""
+    for node in sorted(Path("/dev").glob("video*")):
+        if not os.access(node, os.R_OK | os.W_OK):
+            yield str(node), "no permission; add yourself to the group `video` and log in anew"
 
 
 def _findings() -> Iterator[Finding]:
@@ -168,54 +176,16 @@ def _models() -> Finding:
 def _video() -> Iterator[Finding]:
     if sys.platform != "linux":
         return
-    devices = list(video_devices())
-    cameras = [f"{device.path} ({device.card})" for device in devices if device.captures and not device.loopback]
-    virtual = [f"{device.path} ({device.card})" for device in devices if device.loopback]
+    from streamseg.sinks.v4l2 import loopback_devices
+
+    cameras = [f"{camera.path} ({camera.name})" for camera in list_cameras()]
+    virtual = [f"{device.path} ({device.name})" for device in loopback_devices()]
     remedy = "" if cameras else "plug one in; files work without"
     yield Finding("cameras", bool(cameras), ", ".join(cameras) or "none", remedy, optional=True)
     remedy = (
         "" if virtual else "for a virtual camera: apt install v4l2loopback-dkms, modprobe v4l2loopback exclusive_caps=1"
     )
     yield Finding("virtual cameras", bool(virtual), ", ".join(virtual) or "none", remedy, optional=True)
-    for device in devices:
-        if device.problem:
-            yield Finding(
-                f"device {device.path}", False, device.problem, "add yourself to the group `video` and log in anew"
-            )
-
-
-class _Capability(ctypes.Structure):
-    _fields_ = (
-        ("driver", ctypes.c_char * 16),
-        ("card", ctypes.c_char * 32),
-        ("bus_info", ctypes.c_char * 32),
-        ("version", ctypes.c_uint32),
-        ("capabilities", ctypes.c_uint32),
-        ("device_caps", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32 * 3),
-    )
-
-
-def video_devices() -> Iterator[VideoDevice]:
-    """The V4L2 devices of this machine that can capture or are virtual cameras, asked by VIDIOC_QUERYCAP."""
-    import fcntl
-
-    nodes = sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))
-    for node in nodes:
-        try:
-            handle = os.open(node, os.O_RDWR | os.O_NONBLOCK)
-        except OSError as error:
-            yield VideoDevice(str(node), "", "", False, False, f"cannot be opened: {error.strerror}")
-            continue
-        try:
-            answer = _Capability()
-            fcntl.ioctl(handle, _VIDIOC_QUERYCAP, answer)
-        except OSError:
-            continue
-        finally:
-            os.close(handle)
-        caps = answer.device_caps if answer.capabilities & _CAP_DEVICE_CAPS else answer.capabilities
-        driver, card = answer.driver.decode(errors="replace"), answer.card.decode(errors="replace")
-        loopback = "loopback" in driver
-        if loopback or caps & _CAP_CAPTURE:
-            yield VideoDevice(str(node), card, driver, bool(caps & _CAP_CAPTURE), loopback)
+    for path, problem in _unreadable():
+        found, _, remedy = problem.partition("; ")
+        yield Finding(f"device {path}", False, found, remedy)
