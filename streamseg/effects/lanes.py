@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -21,10 +22,10 @@ from streamseg.pixels.draw import fill_mask, fill_polygons, stroke, text_size, w
 from streamseg.pixels.planes import yuv_colour
 from streamseg.segment.result import Segmentation
 
-__all__ = ["PARTS", "Drive", "LaneColours", "LaneOverlay"]
+__all__ = ["PARTS", "Drive", "LaneColours", "LaneOverlay", "UsersFinder"]
 
 # What can be switched on and off.
-PARTS = ("lane", "lines", "others", "road", "centre", "panel", "warning")
+PARTS = ("lane", "lines", "others", "road", "centre", "users", "panel", "warning")
 
 Rgb = tuple[int, int, int]
 # Seconds in which the lane appears; it goes at once, for what is not known is not shown.
@@ -62,6 +63,18 @@ class Drive:
     events: tuple[Event, ...]
 
 
+class UsersFinder(Protocol):
+    """Finds road users and draws them."""
+
+    def __call__(self, frame: Frame, dt_s: float) -> Sequence[RoadUser]:
+        """Who is on the road in this frame, `dt_s` after the one before."""
+        ...
+
+    def paint(self, planes: Plane, frame: Frame, dt_s: float) -> None:
+        """Draw those of the last call into the planes, in place."""
+        ...
+
+
 class LaneOverlay:
     """The effect: find the lane, note what happens, paint.
 
@@ -72,7 +85,7 @@ class LaneOverlay:
         events: notes departures and the like; None takes the usual thresholds.
         colours: of the overlay.
         opacity: of the filled lane, in [0, 1].
-        users: finds road users in a segmentation; None: there are none.
+        users: finds and draws road users; None: there are none.
         timed: wraps each stage, ``timed("lanes")`` and so on, for the report.
     """
 
@@ -85,7 +98,7 @@ class LaneOverlay:
         events: LaneEvents | None = None,
         colours: LaneColours | None = None,
         opacity: float = 0.35,
-        users: Callable[[Frame, Segmentation | None, float], Sequence[RoadUser]] | None = None,
+        users: UsersFinder | None = None,
         timed: Callable[[str], AbstractContextManager[None]] | None = None,
     ) -> None:
         self._finder = finder
@@ -104,7 +117,7 @@ class LaneOverlay:
         """Paint one picture; see `Effect`."""
         with self._timed("lanes"):
             lanes = self._finder(frame, segmentation, dt_s)
-            users = tuple(self._users(frame, segmentation, dt_s)) if self._users else ()
+            users = tuple(self._users(frame, dt_s)) if self._users else ()
             news = tuple(self.events(lanes, users, frame.seconds))
         with self._timed("draw"):
             planes = frame.planes.copy()
@@ -139,6 +152,8 @@ class LaneOverlay:
         if "others" in self._show:
             for line in lanes.others:
                 _draw_line(planes, line, lanes, self._yuv("other", frame), 0.7)
+        if "users" in self._show and self._users is not None:
+            self._users.paint(planes, frame, dt_s)
         if "panel" in self._show:
             self._draw_panel(planes, lanes, leaving, frame)
 

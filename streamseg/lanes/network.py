@@ -61,7 +61,7 @@ class NetworkLaneFinder:
         """Look at one picture and what the network gave for it. See `LaneFinder`."""
         self._road = None
         if segmentation is not None and self._roads:
-            self._road = without_border_lines(segmentation.matte(self._roads))
+            self._road = _without_bands(segmentation.matte(self._roads), 1)
         return replace(self._follow(frame, segmentation, dt_s), road=self._road)
 
     def _see(self, view: BirdsEye, frame: Frame, segmentation: Segmentation | None) -> tuple[Points, Judge]:
@@ -75,17 +75,31 @@ class NetworkLaneFinder:
 
 def without_border_lines(lines: Floats) -> Floats:
     """The map without the bands that some networks draw along the picture's border: (h, w) float32 in [0, 1]."""
-    height, width = lines.shape
     cleaned = lines.copy()
-    near_x, near_y = max(2, width // 60), max(3, height // 32)
+    near_x, near_y = _margins(lines)
     # First the border itself, for bands there hang together with the real lines that leave the picture.
     cleaned[:near_y] = cleaned[-near_y:] = 0
     cleaned[:, :near_x] = cleaned[:, -near_x:] = 0
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((cleaned > 0.3).view(np.uint8))
+    return _without_bands(cleaned, 2)
+
+
+def _margins(lines: Floats) -> tuple[int, int]:
+    height, width = lines.shape
+    return max(2, width // 60), max(3, height // 32)
+
+
+def _without_bands(values: Floats, reach: int) -> Floats:
+    """The map without thin parts along the border, which begin within `reach` margins of it."""
+    height, width = values.shape
+    near_x, near_y = _margins(values)
+    cleaned = values.copy()
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((values > 0.3).view(np.uint8))
     for label in range(1, count):
         x, y, columns, rows, _ = stats[label].tolist()
-        level = (y <= 2 * near_y or y + rows >= height - 2 * near_y) and columns > 4 * rows
-        upright = (x <= 2 * near_x or x + columns >= width - 2 * near_x) and rows > 4 * columns
+        at_edge = y <= reach * near_y or y + rows >= height - reach * near_y
+        level = at_edge and columns > 4 * rows and rows <= 3 * near_y
+        at_side = x <= reach * near_x or x + columns >= width - reach * near_x
+        upright = at_side and rows > 4 * columns and columns <= 3 * near_x
         if level or upright:
             part = cleaned[y : y + rows, x : x + columns]
             part[labels[y : y + rows, x : x + columns] == label] = 0

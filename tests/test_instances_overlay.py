@@ -1,0 +1,136 @@
+"""What the instances overlay paints."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from streamseg.effects.instances import PARTS, InstanceOverlay, InstancePainter, RoadUsers, Tracked
+from streamseg.frame import Frame
+from streamseg.pixels.letterbox import Placement
+from streamseg.pixels.planes import split
+from streamseg.segment.result import ClassMap, Instances, Matte
+from streamseg.temporal.tracks import Tracker
+from tests.clips import frame as clip_frame
+
+SIZE = (320, 320)
+NAMES = ("person", "car")
+
+
+def grey(index: int = 0) -> Frame:
+    planes = np.full((480, 320), 128, np.uint8)
+    planes[:320] = 70
+    return clip_frame(index, *SIZE, planes=planes)
+
+
+def seen(boxes: list[tuple[float, float, float, float]], class_ids: list[int], hollow: bool = False) -> Instances:
+    """Instances that fill their boxes; `hollow` ones have no mask at all."""
+    count = len(boxes)
+    prototypes = np.full((1, 80, 80), -9.0 if hollow else 9.0, np.float32)
+    return Instances(
+        np.array(boxes, np.float32).reshape(-1, 4), np.full(count, 0.9, np.float32), np.array(class_ids, np.int64),
+        np.ones((count, 1), np.float32), prototypes, Placement.letterbox(SIZE, SIZE), NAMES,
+    )  # fmt: skip
+
+
+def test_masks_lie_in_their_boxes_and_the_source_is_left_alone() -> None:
+    source = grey()
+    before = source.planes.copy()
+    overlay = InstanceOverlay(InstancePainter(["masks"]))
+    out = overlay(source, seen([(40, 60, 140, 200)], [0]), 0.0)
+    assert np.array_equal(source.planes, before)
+    rows, columns = np.nonzero(split(out.frame.planes)[0] != 70)
+    assert (rows.min(), rows.max()) == (pytest.approx(60, abs=1), pytest.approx(199, abs=1))
+    assert (columns.min(), columns.max()) == (pytest.approx(40, abs=1), pytest.approx(139, abs=1))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_can_be_switched_off(part: str) -> None:
+    found = seen([(40, 60, 140, 200)], [0])
+    whole, without, alone = (
+        InstanceOverlay(InstancePainter(show))(grey(), found, 0.0).frame.planes
+        for show in (None, set(PARTS) - {part}, [part])
+    )
+    assert not np.array_equal(whole, without)
+    assert not np.array_equal(alone, grey().planes)
+
+
+def test_classes_are_chosen_by_name() -> None:
+    overlay = InstanceOverlay(classes=["car"])
+    found = seen([(10, 60, 100, 200), (180, 60, 300, 200)], [0, 1])
+    out = overlay(grey(), found, 0.0)
+    touched = split(out.frame.planes)[0] != 70
+    assert not touched[:, :100].any()
+    assert touched[100, 250]
+    assert isinstance(out.segmentation, Tracked)
+    assert out.segmentation.instances.class_ids.tolist() == [1]
+
+
+def test_colour_by_class_and_by_identity() -> None:
+    found = seen([(10, 60, 100, 200), (180, 60, 300, 200)], [1, 1])
+    chroma = []
+    for colour_by in ("class", "instance"):
+        overlay = InstanceOverlay(InstancePainter(["masks"], colour_by=colour_by), tracker=Tracker())
+        u = split(overlay(grey(), found, 0.0).frame.planes)[1]
+        chroma.append((u[60, 30], u[60, 120]))
+    assert chroma[0][0] == chroma[0][1]
+    assert chroma[1][0] != chroma[1][1]
+
+
+def test_a_mask_that_flickers_is_steadied_by_time() -> None:
+    """A mask that is missing in every second frame: its opacity swings less, the more so the higher the rate."""
+    swings = []
+    for half_life_s in (0.0, 0.08):
+        painter = InstancePainter(["masks"], half_life_s=half_life_s)
+        levels = []
+        for index in range(30):
+            found = seen([(40, 60, 140, 200)], [0], hollow=index % 5 == 4)
+            planes = grey().planes.copy()
+            painter.paint(planes, Tracked(found, np.array([1])), grey(), 1 / 30 if index else 0.0)
+            levels.append(float(split(planes)[0][130, 90]))
+        swings.append(np.ptp(levels[10:]))
+    assert swings[0] > 20
+    assert swings[1] < 0.6 * swings[0]
+
+
+def test_a_semantic_network_is_painted_in_areas() -> None:
+    probabilities = np.zeros((3, 40, 40), np.float32)
+    probabilities[1, :, :20] = 1
+    probabilities[2, :, 20:] = 1
+    found = ClassMap(probabilities, ("none", "road", "sky"), SIZE)
+    v = split(InstanceOverlay()(grey(), found, 0.0).frame.planes)[2]
+    assert v[80, 40] != v[80, 120]
+    only = split(InstanceOverlay(classes=["sky"])(grey(), found, 0.0).frame.planes)[2]
+    assert only[80, 40] == 128
+    assert only[80, 120] == v[80, 120]
+
+
+def test_what_has_no_instances_is_passed_on() -> None:
+    source = grey()
+    for found in (None, Matte(np.ones((4, 4), np.float32), SIZE)):
+        assert InstanceOverlay()(source, found, 0.0).frame is source
+    empty = InstanceOverlay(tracker=Tracker())(source, seen([], []), 0.0)
+    assert np.array_equal(empty.frame.planes, source.planes)
+
+
+def test_boxes_at_the_border_and_of_no_size() -> None:
+    found = seen([(0, 0, 320, 320), (319, 319, 320, 320), (50, 50, 50, 50)], [0, 1, 0])
+    out = InstanceOverlay(tracker=Tracker())(grey(), found, 0.0)
+    assert split(out.frame.planes)[0][160, 160] != 70
+
+
+def test_road_users_are_asked_for_at_their_own_rate() -> None:
+    asked = []
+
+    def segment(frame: Frame) -> Instances:
+        asked.append(frame.index)
+        return seen([(40 + frame.index, 60, 140 + frame.index, 200)], [1])
+
+    users = RoadUsers(segment, every_s=0.1, painter=InstancePainter())
+    for index in range(31):
+        found = users(grey(index), 1 / 30 if index else 0.0)
+        assert [(user.track, user.class_name) for user in found] == [(1, "car")]
+    assert asked == list(range(0, 31, 3))
+    planes = grey().planes.copy()
+    users.paint(planes, grey(), 1 / 30)
+    assert not np.array_equal(planes, grey().planes)
