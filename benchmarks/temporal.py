@@ -33,7 +33,7 @@ from streamseg.evaluate.mattes import jaccard
 from streamseg.evaluate.sheet import overlay, write_sheet
 from streamseg.evaluate.stability import lateness, steadiness
 from streamseg.frame import Frame, Origin
-from streamseg.pixels.flow import flow_wh, small_luma
+from streamseg.pixels.flow import Flow, flow_wh, small_luma
 from streamseg.pixels.guided import guided_upsample
 from streamseg.pixels.planes import rgb_to_planes
 from streamseg.segment.load import load_segmenter
@@ -158,23 +158,45 @@ def farneback(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.f
     return cv2.calcOpticalFlowFarneback(here, there, None, 0.5, 4, 15, 3, 5, 1.2, 0)
 
 
-def score(clip: Clip, replay: Replay) -> tuple[dict[str, float], list[NDArray[np.uint8]]]:
-    size_wh = flow_wh((clip.lumas[0].shape[1], clip.lumas[0].shape[0]))
-    small = [small_luma(luma, size_wh) for luma in clip.lumas]
+class Once:
+    """A flow that computes each field once: every mode is judged on the same pictures."""
+
+    def __init__(self, flow) -> None:
+        self._flow = flow
+        self._fields = {}
+
+    def __call__(self, here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float32]:
+        key = (id(here), id(there))
+        if key not in self._fields:
+            self._fields[key] = self._flow(here, there)
+        return self._fields[key]
+
+
+class Judge:
+    """What all modes of a clip are judged by."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.size_wh = flow_wh((clip.lumas[0].shape[1], clip.lumas[0].shape[0]))
+        self.small = [small_luma(luma, self.size_wh) for luma in clip.lumas]
+        self.flow, self.other = Once(Flow()), Once(farneback)
+
+
+def score(clip: Clip, judge: Judge, replay: Replay) -> tuple[dict[str, float], list[NDArray[np.uint8]]]:
+    size_wh, small = judge.size_wh, judge.small
     scaled = [
         [cv2.resize(m, size_wh, interpolation=cv2.INTER_LINEAR) for m in ms] for ms in (replay.mattes, clip.mattes)
     ]
     found, raw = ([np.rint(np.clip(m, 0, 1) * 255).astype(np.uint8) for m in ms] for ms in scaled)
     ious = np.array([jaccard(a > 127, b > 127) for a, b in zip(found, raw, strict=True)])
     carried = ~np.array(replay.looked)
-    steady = steadiness(found, small)
+    steady = steadiness(found, small, flow=judge.flow)
     late = lateness(found, raw, [n / clip.rate for n in range(len(found))])
     numbers = {
         "looked": float(np.mean(replay.looked)),
         "IoU": float(ious.mean()),
         "carried": float(ious[carried].mean()) if carried.any() else 1.0,
         "E_warp": steady.warping_error,
-        "E other": steadiness(found, small, flow=farneback).warping_error,
+        "E other": steadiness(found, small, flow=judge.other).warping_error,
         "flicker": steady.flicker,
         "lag": late.lag_ms,
         "missed": late.missed,
@@ -216,8 +238,9 @@ def main() -> int:
     for clip in clips(args.material, args.model or args.material / "models/yolov8n-seg.onnx", args.frames):
         results[clip.name] = {}
         print(clip.name, flush=True)
+        judge = Judge(clip)
         for mode, replay in modes.items():
-            numbers, shown = score(clip, replay(clip))
+            numbers, shown = score(clip, judge, replay(clip))
             results[clip.name][mode] = numbers
             print(f"  {mode:28}" + "".join(f" {name} {value:.4g} " for name, value in numbers.items()), flush=True)
         tiles += worst_frames(clip, mode, shown)

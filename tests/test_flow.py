@@ -90,12 +90,12 @@ def test_confidence_is_high_where_the_flow_is_right_and_low_where_something_appe
 
 
 def test_confidence_follows_its_definition() -> None:
-    """exp(-(|f + b|^2 / 2 + (residual / 25)^2)); constants make it plain arithmetic."""
+    """exp(-(|f + b|^2 + (residual / 16)^2)); constants make it plain arithmetic."""
     ones = np.ones((40, 40), np.float32)
     forward, backward = np.dstack([3 * ones, -1 * ones]), np.dstack([-1 * ones, 2 * ones])
     unlike = residual(np.full((40, 40), 100, np.uint8), np.full((40, 40), 110, np.uint8))
     trust = confidence(forward, backward, unlike, Warp((40, 40)))
-    np.testing.assert_allclose(trust, np.exp(-((2**2 + 1**2) / 2 + (10 / 25) ** 2)), rtol=1e-4)
+    np.testing.assert_allclose(trust, np.exp(-((2**2 + 1**2) + (10 / 16) ** 2)), rtol=1e-4)
 
 
 def test_the_small_luma_is_the_mean() -> None:

@@ -34,8 +34,8 @@ _FINEST_LEVEL, _PATCH_PX, _STRIDE_PX, _STEPS = 1, 8, 6, 12
 
 # Confidence is 1/e where the way there and back misses by the root of the one, at 160x90, or the luma differs by the
 # other.
-_MISS_PX2 = 2.0
-_RESIDUAL_LEVELS = 25.0
+_MISS_PX2 = 1.0
+_RESIDUAL_LEVELS = 16.0
 
 
 def flow_wh(frame_wh: tuple[int, int]) -> tuple[int, int]:

@@ -23,7 +23,7 @@ Layers = Floats
 _UNMOVED_SHARE, _UNMOVED_LEVELS = 0.7, 1.0
 # How much of the subject may have unsure edges before its next keyframe is wanted. With the one, keyframes:3 stays
 # within 0.01 J of every frame on DAVIS; what is warped from both sides bears more.
-_UNSURE_LIMIT, _UNSURE_LIMIT_TWO_SIDED = 0.4, 0.5
+_UNSURE_LIMIT, _UNSURE_LIMIT_TWO_SIDED = 0.5, 0.9
 # Of two keyframes that are both unsure, neither is left out entirely.
 _LEAST_WEIGHT = 0.05
 
