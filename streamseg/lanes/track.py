@@ -17,10 +17,10 @@ START_INFORMATION = np.diag(1 / np.array([0.8, 0.8, 0.05, 0.006, 0.03]) ** 2)
 # The shape, then the rates of middle and heading.
 _RATE_MIDDLE, _RATE_HEADING = 5, 6
 # Spectral densities: what each may drift by in a second, squared. The last two drive the rates.
-_DRIFT = np.array([0.02, 0.04, 0.01, 0.0035, 0.02, 0.9, 0.06]) ** 2
+_DRIFT = np.array([0.005, 0.01, 0.0025, 0.0009, 0.0013, 0.22, 0.015]) ** 2
 _RATE_LASTS_S = 1.0
 # Of the state after the first fit.
-_FIRST = np.array([0.1, 0.1, 0.01, 0.002, 0.01, 0.4, 0.03]) ** 2
+_FIRST = np.array([0.03, 0.03, 0.003, 0.0005, 0.003, 0.15, 0.01]) ** 2
 
 
 class LaneTrack:
