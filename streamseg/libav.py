@@ -38,7 +38,7 @@ def reason(error: BaseException) -> str:
     text = str(getattr(error, "strerror", None) or error or type(error).__name__)
     log = getattr(error, "log", None)
     if log:
-        text = f"{text} ({log[1][1].strip() if isinstance(log[1], tuple) else log[-1]})"
+        text = f"{text} ({log[1][1].strip() if isinstance(log[1], tuple) else str(log[-1]).strip()})"
     text = " ".join(redact(text).split()).rstrip(".")
     return text[:1].lower() + text[1:]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -249,7 +249,9 @@ def test_sound_moves_with_the_picture() -> None:
     source.read()
     assert [packet.track for packet in source.take_packets()] == [SOUND]
     source.read()
-    assert [packet.track for packet in source.take_packets()] == [SOUND, other], "another kind of sound is its own track"
+    assert [packet.track for packet in source.take_packets()] == [SOUND, other], (
+        "another kind of sound is its own track"
+    )
     assert moved == [("a", -100.0), ("b", -5.0), ("c", -5.0)]
     source.close()
 
@@ -280,7 +282,7 @@ def test_a_sink_is_opened_again_and_its_drops_are_counted(caplog: pytest.LogCapt
     first, second = Well(2), Well()
     results: list[Well | StreamsegError] = [SinkAbsentError("refused"), second]
 
-    def open_sink() -> Well:
+    def open_sink(given_up: Callable[[], bool]) -> Well:
         result = results.pop(0)
         if isinstance(result, StreamsegError):
             raise result
@@ -305,11 +307,33 @@ def test_a_sink_is_opened_again_and_its_drops_are_counted(caplog: pytest.LogCapt
 
 
 def test_a_sink_is_not_tried_before_it_is_due() -> None:
-    def open_sink() -> Well:
+    def open_sink(given_up: Callable[[], bool]) -> Well:
         raise AssertionError("too early")
 
     sink = Reopening(open_sink, name="x", backoff=Backoff(60, 60))
     sink.write(Output(frame(0, 0, 0)))
     assert sink.counts == {"pictures dropped while closed": 1}
     sink.finish()
+    sink.close()
+
+
+def test_a_sink_that_is_given_up_is_not_opened_any_more() -> None:
+    asked = threading.Event()
+
+    def open_sink(given_up: Callable[[], bool]) -> Well:
+        asked.set()
+        while not given_up():
+            pass
+        raise SinkAbsentError("given up")
+
+    sink = Reopening(open_sink, name="x", backoff=Backoff(0.0, 0.0))
+    thread = threading.Thread(target=sink.write, args=[Output(frame(0, 0, 0))])
+    thread.start()
+    assert asked.wait(5)
+    sink.give_up()
+    thread.join(5)
+    assert not thread.is_alive()
+    asked.clear()
+    sink.write(Output(frame(1, 1, 1)))
+    assert not asked.is_set()
     sink.close()

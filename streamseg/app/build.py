@@ -85,7 +85,7 @@ def build(
                 metrics=metrics,
                 interval_s=float(1 / source.info.rate) if source.info.rate else 1 / 30,
             )
-        sinks = open_sinks(settings, outputs, source.info, alpha=alpha, slate=card, stack=handed)
+        sinks = open_sinks(settings, outputs, source, alpha=alpha, slate=card, stack=handed)
         if demand is not None:
             demand.ask(_readers(sinks, stack))
         pipeline = Pipeline(source, closed or process, list(sinks.values()), metrics=metrics, stand_in=closed)

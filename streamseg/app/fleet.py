@@ -77,12 +77,12 @@ class Fleet:
     def stop(self) -> None:
         """Ask all runs to end in good order; any thread."""
         for run in self.runs.values():
-            run.pipeline.stop()
+            run.stop()
 
     def abort(self) -> None:
         """Ask all runs to end at once; any thread."""
         for run in self.runs.values():
-            run.pipeline.abort()
+            run.abort()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for all to end; True when they have.

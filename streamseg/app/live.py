@@ -84,6 +84,11 @@ class LiveOpening:
         self._opener.close()
 
 
+def is_camera(url: str) -> bool:
+    """Whether a live URL names a camera of this machine."""
+    return url.startswith("camera:") or ":" not in url
+
+
 def connect(
     settings: Settings, url: str, say: Callable[[str], None], *, wanted: Callable[[], bool] | None = None
 ) -> Source:
@@ -112,12 +117,13 @@ def _connect(
     try:
         first = opening() if wanted is None else None
     except SourceAbsentError as error:
-        if wait == "no" or (wait == "auto" and "://" not in url):
+        if wait == "no" or (wait == "auto" and is_camera(url)):
             raise
         say(f"{error}; waiting for it")
     if first is not None and not first.info.live:
         return _Closing(first, opening)
-    info = _live_info(first.info if first is not None else _absent_info(settings, url))
+    settled = _webcam_colour if is_camera(url) else Colour.settled
+    info = _live_info(first.info if first is not None else _absent_info(settings, url), settled)
     if first is None:
         say(f"the output is {info.width}x{info.height} until the source was seen once; --size WxH makes it another")
     delay_s = settings.output.audio_delay_ms / 1000
@@ -125,7 +131,7 @@ def _connect(
         opening,
         info,
         first=first,
-        fit=_Fit(info),
+        fit=_Fit(info, settled),
         shift=lambda packet, track, by_s: moved(packet, track, by_s + delay_s),
         wanted=wanted or (lambda: True),
         backoff=Backoff(longest_s=settings.source.longest_backoff_s),
@@ -162,25 +168,30 @@ def _absent_info(settings: Settings, url: str) -> VideoInfo:
         width, height = height, width
     width, height = width + width % 2, height + height % 2
     rate = Fraction(settings.source.fps).limit_denominator(1001) if settings.source.fps else _ABSENT_RATE
-    colour = Colour().settled(height)
-    return VideoInfo(width, height, rate, True, LIVE_TIME_BASE, colour, redact(url), (width, height))
+    return VideoInfo(width, height, rate, True, LIVE_TIME_BASE, Colour(), redact(url), (width, height))
 
 
-def _live_info(info: VideoInfo) -> VideoInfo:
-    return replace(info, time_base=LIVE_TIME_BASE, colour=info.colour.settled(info.height), duration_s=None)
+def _live_info(info: VideoInfo, settled: Callable[[Colour, int], Colour]) -> VideoInfo:
+    return replace(info, time_base=LIVE_TIME_BASE, colour=settled(info.colour, info.height), duration_s=None)
+
+
+def _webcam_colour(colour: Colour, height: int) -> Colour:
+    """Cameras on USB mean BT.601 at every size where they say nothing (USB video class 1.5, colour matching)."""
+    return replace(colour, matrix=6) if colour.matrix in (0, 2, 3) else colour
 
 
 class _Fit:
     """Makes frames of another size, range or matrix like the first ones."""
 
-    def __init__(self, info: VideoInfo) -> None:
+    def __init__(self, info: VideoInfo, settled: Callable[[Colour, int], Colour]) -> None:
         self._info = info
+        self._settled = settled
         self._recolour: tuple[Colour, Recolour] | None = None
         self._said: tuple[int, int] | None = None
 
     def __call__(self, frame: Frame) -> Frame:
         info, planes = self._info, frame.planes
-        colour = frame.colour.settled(frame.height)
+        colour = self._settled(frame.colour, frame.height)
         if (frame.width, frame.height) != (info.width, info.height):
             if self._said != (frame.width, frame.height):
                 self._said = (frame.width, frame.height)

@@ -13,7 +13,7 @@ from typing import Any
 from streamseg.config import Settings, parse_background
 from streamseg.engine import Backoff, Reopening
 from streamseg.errors import ConfigError, SinkAbsentError, redact
-from streamseg.frame import Plane, Sink, VideoInfo
+from streamseg.frame import Plane, Sink, Source
 from streamseg.segment.describe import record
 from streamseg.sinks import LinesSink, MatteSink, open_sink, same_file
 from streamseg.sinks.images import is_picture_name
@@ -93,14 +93,14 @@ def is_live_output(url: str) -> bool:
 
 
 def open_sinks(
-    settings: Settings, outputs: Sequence[str], info: VideoInfo, *, alpha: bool, slate: Plane | None, stack: ExitStack
+    settings: Settings, outputs: Sequence[str], source: Source, *, alpha: bool, slate: Plane | None, stack: ExitStack
 ) -> dict[str, Sink]:
     """The sinks by what a user may read of their URL, each to be closed by `stack`.
 
     Args:
         settings: of the run.
         outputs: where the picture goes.
-        info: of the source.
+        source: whose frames they take.
         alpha: write the frames' opacity.
         slate: (H * 3 / 2, W) uint8, what a virtual camera shows when the run itself gives nothing.
         stack: closes them.
@@ -111,10 +111,10 @@ def open_sinks(
     output = settings.output
     sinks: dict[str, Sink] = {}
     for url in outputs:
-        sinks[redact(url)] = _open_one(settings, url, info, alpha=alpha, slate=slate)
+        sinks[redact(url)] = _open_one(settings, url, source, alpha=alpha, slate=slate)
         stack.callback(sinks[redact(url)].close)
     if output.matte:
-        sinks[output.matte] = MatteSink(output.matte, info)
+        sinks[output.matte] = MatteSink(output.matte, source.info)
         stack.callback(sinks[output.matte].close)
     if output.results:
         sinks[output.results] = LinesSink(output.results, record)
@@ -122,8 +122,8 @@ def open_sinks(
     return sinks
 
 
-def _open_one(settings: Settings, url: str, info: VideoInfo, *, alpha: bool, slate: Plane | None) -> Sink:
-    output = settings.output
+def _open_one(settings: Settings, url: str, source: Source, *, alpha: bool, slate: Plane | None) -> Sink:
+    output, info = settings.output, source.info
     encoding: dict[str, Any] = {
         "encoder": output.encoder or None,
         "quality": output.quality or None,
@@ -135,17 +135,22 @@ def _open_one(settings: Settings, url: str, info: VideoInfo, *, alpha: bool, sla
     if url.startswith("virtualcam:"):
         from streamseg.sinks.virtualcam import open_virtual_camera
 
-        return _lasting(settings, url, lambda: open_virtual_camera(url, info, slate=slate))
+        return _lasting(settings, url, lambda given_up: open_virtual_camera(url, info, slate=slate, given_up=given_up))
     if "://" in url:
         from streamseg.sinks.publish import open_publisher
 
         transport = settings.source.transport
-        return _lasting(settings, url, lambda: open_publisher(url, info, transport=transport, **encoding))
+        return _lasting(
+            settings,
+            url,
+            # With the sound that is known by then.
+            lambda given_up: open_publisher(url, source.info, transport=transport, given_up=given_up, **encoding),
+        )
     if info.live and not alpha and url not in ("-", "null:") and not is_picture_name(url):
         return _lasting(
             settings,
             url,
-            lambda: RecordingSink(
+            lambda given_up: RecordingSink(
                 url,
                 info,
                 segment_s=parse_duration_s(output.segment) if output.segment else None,
@@ -157,11 +162,11 @@ def _open_one(settings: Settings, url: str, info: VideoInfo, *, alpha: bool, sla
     return open_sink(url, info, container_format=output.format or None, alpha=alpha and url != "null:", **encoding)
 
 
-def _lasting(settings: Settings, url: str, open_it: Callable[[], Sink]) -> Sink:
+def _lasting(settings: Settings, url: str, open_it: Callable[[Callable[[], bool]], Sink]) -> Sink:
     """A sink that is opened again when it was lost; one that is only absent is waited for."""
     backoff = Backoff(longest_s=settings.source.longest_backoff_s)
     try:
-        first = open_it()
+        first = open_it(lambda: False)
     except SinkAbsentError as error:
         _log.warning("%s; waiting for it", error)
         first = None

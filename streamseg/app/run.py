@@ -40,6 +40,21 @@ class Run:
     settings: Settings
     resources: ExitStack
 
+    def stop(self) -> None:
+        """Ask it to end in good order; any thread."""
+        self.pipeline.stop()
+        self._give_up_sinks()
+
+    def abort(self) -> None:
+        """Ask it to end at once; any thread."""
+        self.pipeline.abort()
+        self._give_up_sinks()
+
+    def _give_up_sinks(self) -> None:
+        for sink in self.sinks.values():
+            if isinstance(sink, Reopening):
+                sink.give_up()
+
     def discard(self) -> None:
         """Let go of everything; for a run that was never started."""
         for sink in self.sinks.values():

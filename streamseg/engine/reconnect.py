@@ -138,8 +138,8 @@ class Reconnecting:
 
     @property
     def info(self) -> VideoInfo:
-        """What every frame is like."""
-        return self._info
+        """What every frame is like, with the tracks seen so far."""
+        return replace(self._info, tracks=tuple(self._tracks.values()))
 
     @property
     def notices(self) -> Sequence[str]:
@@ -315,16 +315,22 @@ class Reopening:
     """A sink that comes back; a `Sink`. What cannot be written meanwhile is dropped and counted.
 
     Args:
-        open_sink: opens it; raises `SinkError`.
+        open_sink: ``open_sink(given_up)`` opens it, or raises `SinkError`, soon when `given_up()` becomes true.
         name: for messages, without a password.
         first: the sink, where it is open already.
         backoff: between tries.
     """
 
     def __init__(
-        self, open_sink: Callable[[], Sink], *, name: str, first: Sink | None = None, backoff: Backoff | None = None
+        self,
+        open_sink: Callable[[Callable[[], bool]], Sink],
+        *,
+        name: str,
+        first: Sink | None = None,
+        backoff: Backoff | None = None,
     ) -> None:
         self._open = open_sink
+        self._stopping = threading.Event()
         self._name = name
         self._sink = first
         self._closed = False
@@ -384,11 +390,15 @@ class Reopening:
         if sink is not None:
             self._retire(sink)
 
+    def give_up(self) -> None:
+        """Do not open it any more, and end an opening that is under way; any thread."""
+        self._stopping.set()
+
     def _reopen(self) -> Sink | None:
-        if time.monotonic() < self._due:
+        if self._stopping.is_set() or time.monotonic() < self._due:
             return None
         try:
-            self._sink = self._open()
+            self._sink = self._open(self._stopping.is_set)
         except SinkError as error:
             self._wait_after(error)
             return None
@@ -409,7 +419,7 @@ class Reopening:
 
     def _wait_after(self, error: SinkError) -> None:
         reason = redact(str(error))
-        if reason != self._reason:
+        if reason != self._reason and not self._stopping.is_set():
             _log.warning("%s: %s; trying again", self._name, reason)
             self._reason = reason
         self._due = time.monotonic() + self._backoff.next_s()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,9 @@ from streamseg.frame import Plane
 
 __all__ = ["Finish", "Finished", "Handed", "Lost", "Opened", "Outside", "Refused", "Taken", "slot_view"]
 
-_FINISH_S = 1.5
+# A run that is told to end has two seconds.
+_FINISH_S = 1.2
+_ASK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Outside:
         first: lies in slot 0 from the start and stays there; the others are for pictures then.
         open_s: how long opening may take.
         stall_s: how long a picture may wait to be taken.
+        given_up: asked while it opens; true ends that.
 
     Attributes:
         notices: one-line remarks of the child.
@@ -106,6 +109,7 @@ class Outside:
         first: Plane | None = None,
         open_s: float,
         stall_s: float,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> None:
         self._name = name
         self._shape = shape
@@ -122,7 +126,7 @@ class Outside:
             if first is not None:
                 slot_view(self._child.memory, 0, shape)[:] = first
             self._child.send(request)
-            answer = self._child.receive(open_s)
+            answer = self._answer(open_s, given_up)
         except TimeoutError:
             self._child.close()
             raise SinkAbsentError(f"cannot open {name}: no answer for {open_s:g} s") from None
@@ -137,6 +141,18 @@ class Outside:
             raise (SinkAbsentError if answer.absent else SinkOpenError)(answer.text)
         self.opened: str = answer.name
         self.notices: Sequence[str] = answer.notices
+
+    def _answer(self, open_s: float, given_up: Callable[[], bool]) -> Any:
+        deadline = time.monotonic() + open_s
+        while True:
+            if given_up():
+                raise SinkAbsentError(f"opening {self._name} was given up")
+            left_s = deadline - time.monotonic()
+            try:
+                return self._child.receive(max(0.0, min(left_s, _ASK_EVERY_S)))
+            except TimeoutError:
+                if left_s <= _ASK_EVERY_S:
+                    raise
 
     @property
     def pid(self) -> int:

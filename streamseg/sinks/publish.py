@@ -6,7 +6,7 @@ A server that stops reading blocks the library for good: then the child is ended
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import av
@@ -43,6 +43,7 @@ def open_publisher(
     transport: str = "tcp",
     open_s: float = 5.0,
     stall_s: float = 3.0,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> Publisher:
     """Publish frames like those of `info`, with the sound that comes with them.
 
@@ -56,12 +57,13 @@ def open_publisher(
         transport: tcp or udp, of RTSP.
         open_s: how long connecting may take.
         stall_s: how long the server may take nothing.
+        given_up: asked while it connects; true ends that.
 
     Raises:
         SinkAbsentError: nobody answers there; waiting may help.
         SinkOpenError: it cannot work as asked.
     """
-    return Publisher(url, info, encoder, quality, preset, threads, transport, open_s, stall_s)
+    return Publisher(url, info, encoder, quality, preset, threads, transport, open_s, stall_s, given_up)
 
 
 class Publisher:
@@ -78,6 +80,7 @@ class Publisher:
         transport: str,
         open_s: float,
         stall_s: float,
+        given_up: Callable[[], bool],
     ) -> None:
         shown = redact(url)
         format_name = _format(url, shown)
@@ -91,7 +94,7 @@ class Publisher:
         self._pending: list[Sound] = []
         self._late = False
         tracks = [track for track in info.tracks if track.kind == "audio"]
-        self._indices = frozenset(track.index for track in tracks)
+        self._tracks = frozenset(tracks)
         self._outside = Outside(
             "streamseg.sinks.publish_child:serve",
             shown,
@@ -112,6 +115,7 @@ class Publisher:
             slots=_SLOTS,
             open_s=open_s,
             stall_s=stall_s,
+            given_up=given_up,
         )
 
     @property
@@ -165,7 +169,7 @@ class Publisher:
                 packet.payload.time_base,
             )
             for packet in packets
-            if packet.track.index in self._indices
+            if packet.track in self._tracks
         ]
 
 

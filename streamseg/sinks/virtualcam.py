@@ -6,7 +6,7 @@ slate when the parent gives nothing any more: nothing that happens to the parent
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -27,7 +27,13 @@ _SHOWN = Colour(full_range=False, matrix=6)
 
 
 def open_virtual_camera(
-    url: str, info: VideoInfo, *, slate: Plane | None = None, stale_s: float = 1.0, open_s: float = _OPEN_S
+    url: str,
+    info: VideoInfo,
+    *,
+    slate: Plane | None = None,
+    stale_s: float = 1.0,
+    open_s: float = _OPEN_S,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> VirtualCamera:
     """Open a virtual camera for frames like those of `info`.
 
@@ -38,12 +44,13 @@ def open_virtual_camera(
             None shows black.
         stale_s: how old a picture may get before the slate takes its place; at least three frames are waited for.
         open_s: how long opening may take.
+        given_up: asked while it opens; true ends that.
 
     Raises:
         SinkAbsentError: another program holds it; waiting may help.
         SinkOpenError: there is none, or not as asked; the message says what to do.
     """
-    return VirtualCamera(url, info, slate=slate, stale_s=stale_s, open_s=open_s)
+    return VirtualCamera(url, info, slate=slate, stale_s=stale_s, open_s=open_s, given_up=given_up)
 
 
 class VirtualCamera:
@@ -53,7 +60,16 @@ class VirtualCamera:
         device: what was opened, such as /dev/video4.
     """
 
-    def __init__(self, url: str, info: VideoInfo, *, slate: Plane | None, stale_s: float, open_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        info: VideoInfo,
+        *,
+        slate: Plane | None,
+        stale_s: float,
+        open_s: float,
+        given_up: Callable[[], bool],
+    ) -> None:
         if info.width % 2 or info.height % 2:
             raise SinkOpenError(
                 f"cannot open {url} for {info.width}x{info.height} pictures: both must be even; choose another --size"
@@ -72,6 +88,7 @@ class VirtualCamera:
             first=first,
             open_s=open_s,
             stall_s=_STALL_S,
+            given_up=given_up,
         )
         self.device = self._outside.opened
 
