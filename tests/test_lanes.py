@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -184,3 +185,25 @@ def test_nothing_is_found_in_photographs_of_people(material: Path) -> None:
         lanes = ClassicalLaneFinder()(frame(rgb_to_planes(picture, COLOUR)), None, 0.0)
         found += [path.name] if lanes.left is not None else []
     assert found == []
+
+
+@pytest.mark.material
+def test_lines_of_real_frames_are_found_and_better_than_by_the_tutorials_script(
+    material: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    hough = importlib.import_module("hough")
+    scores = importlib.import_module("lane_scores")
+    finder, ours, theirs = ClassicalLaneFinder(), np.zeros(3, int), np.zeros(3, int)
+    for index, path in enumerate(sorted((material / "datasets" / "culane").glob("*.jpg"))):
+        picture = cv2.imread(str(path))
+        rows = path.with_name(path.stem + ".lines.txt").read_text().splitlines()
+        truth = [np.array(row.split(), float).reshape(-1, 2) for row in rows if row.strip()]
+        size = (picture.shape[1], picture.shape[0])
+        planes = rgb_to_planes(np.ascontiguousarray(picture[..., ::-1]), COLOUR)
+        lanes = finder(frame(planes, index), None, 1.0 if index else 0.0)
+        found = [line.points for line in (lanes.left, lanes.right) if line is not None]
+        ours += scores.culane_counts(found, truth, size, 0.5)
+        theirs += scores.culane_counts(hough.hough_lanes(picture), truth, size, 0.5)
+    assert scores.f1(*ours) > 0.8
+    assert scores.f1(*ours) >= scores.f1(*theirs) + 0.15

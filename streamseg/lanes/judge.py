@@ -15,6 +15,8 @@ __all__ = ["plausible", "quality"]
 # surface's unevenness; taken from photographs with and without roads.
 _SCORE, _SHARE, _UNEVEN = 8.0, 0.45, 0.15
 _MOST_TINT = 16
+# Mean weight of the plainer line's paint that leaves doubt, and none.
+_FAINT, _PLAIN = 0.4, 0.55
 # Below this luma (video range) nothing can be told from black.
 _BLACK = 22
 
@@ -48,6 +50,10 @@ def quality(view: BirdsEye, luma: Plane, u: Plane, points: Points, shape: NDArra
     if total == 0:
         return 0.0
     share = float(points.weight[on].sum()) / total
+    # At least one of the lines is paint beyond doubt: ruts in snow make two even lines, and both are faint.
+    sides = [points.weight[on & (place * side > 0)] for side in (-1, 1)]
+    plain = max(float(weight.mean()) if len(weight) else 0.0 for weight in sides)
+    share *= min(max((plain - _FAINT) / (_PLAIN - _FAINT), 0.0), 1.0)
 
     rows = np.arange(0, len(view.y) * 7 // 10, 3)
     down = np.maximum(view.y[rows] + shape[PITCH], 0.02)
