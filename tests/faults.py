@@ -130,7 +130,8 @@ class Bench:
         """The program; afterwards, what it left is looked at."""
         out = Path(tempfile.mkdtemp(dir=self.folder))
         command = [*prefix, sys.executable, "-m", "streamseg", "run", *args, "--log-json"]
-        command += ["--model", str(self.network), "--background", "color:#00ff00"]
+        # Where no room is shown, the moving pattern itself is: a stream of the rate that a camera's has.
+        command += ["--model", str(self.network), "--background", "color:#00ff00" if room else "none"]
         if "-o" not in args:
             command += ["-o", str(out / "rec.mkv"), "-o", "http://127.0.0.1:8899/"]
         command += ["--report", str(out / "report.json")]
@@ -327,7 +328,7 @@ def publish(bench: Bench, times: int) -> Result:
     server.start()
     target = server.url("rec")
     try:
-        with bench.program(result, "test:?size=640x360&subject=1", "-o", target, "-o", "null:", room=False) as program:
+        with bench.program(result, "test:?size=1280x720", "-o", target, "-o", "null:", room=False) as program:
             flowing(program)
             for _ in range(times):
                 at_s = time.monotonic()

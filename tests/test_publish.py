@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import socket
 import subprocess
@@ -21,7 +20,7 @@ import pytest
 
 from streamseg.errors import SinkAbsentError, SinkOpenError, SinkWriteError
 from streamseg.frame import Colour, Frame, Origin, Output, Packet, Track, VideoInfo
-from streamseg.sinks.publish import Publisher, open_publisher, template
+from streamseg.sinks.publish import Publisher, open_publisher
 from tests.live_parts import RtspServer, free_port, nginx, rtsp_server, silent_server
 
 WIDTH, HEIGHT, RATE = 320, 192, 25
@@ -193,20 +192,6 @@ def test_rtsp_is_recorded(sound: Sound) -> None:
         assert time.monotonic() - began < 1.5
         sink.close()
         assert not sink.notices
-
-
-@pytest.mark.parametrize("codec", ["aac", "libopus", "pcm_alaw", "libmp3lame"])
-def test_a_track_is_told_to_another_process(codec: str) -> None:
-    rate = 8000 if codec == "pcm_alaw" else 48000
-    with av.open(io.BytesIO(), "w", format="nut") as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono")
-        container.start_encoding()
-        context = stream.codec_context
-        told = template(Track(3, "audio", context.codec.canonical_name, stream), "somewhere")
-        (again,) = av.open(io.BytesIO(told.head), format=told.format).streams
-        assert again.codec_context.codec.canonical_name == context.codec.canonical_name
-        assert again.codec_context.sample_rate == rate
-        assert again.codec_context.extradata == context.extradata
 
 
 @pytest.mark.realparts

@@ -5,7 +5,6 @@ A server that stops reading blocks the library for good: then the child is ended
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -16,9 +15,10 @@ from streamseg.frame import Output, Packet, Track, VideoInfo
 from streamseg.libav import reason
 from streamseg.sinks.encoders import choose_encoding
 from streamseg.sinks.outside import Outside
-from streamseg.sinks.publish_child import Moment, Request, Sound, Template
+from streamseg.sinks.publish_child import Moment, Request
+from streamseg.sounds import Parcel, Sound, pack, sound_of
 
-__all__ = ["SCHEMES", "Publisher", "open_publisher", "template"]
+__all__ = ["SCHEMES", "Publisher", "open_publisher"]
 
 # By scheme: FFmpeg's name of the container.
 SCHEMES = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv"}
@@ -26,10 +26,6 @@ _TRANSPORTS = ("tcp", "udp")
 _BUSY = "pictures dropped while busy"
 # One is encoded while the next waits.
 _SLOTS = 2
-# G.711, which Matroska cannot hold.
-_COMPANDED = frozenset({"pcm_alaw", "pcm_mulaw"})
-# Without content, readers take the end of a header for a broken file.
-_EMPTY_CLUSTER = bytes.fromhex("1f43b675 83 e78100")
 
 
 def open_publisher(
@@ -109,7 +105,7 @@ class Publisher:
                 colour=info.colour,
                 sample_aspect_ratio=info.sample_aspect_ratio,
                 threads=threads,
-                tracks=tuple(template(track, shown) for track in tracks),
+                tracks=tuple(_packed(track, shown) for track in tracks),
             ),
             shape=self._shape,
             slots=_SLOTS,
@@ -159,18 +155,7 @@ class Publisher:
         self._outside.close()
 
     def _sounds(self, packets: Sequence[Packet]) -> list[Sound]:
-        return [
-            Sound(
-                packet.track.index,
-                bytes(packet.payload),
-                packet.payload.pts,
-                packet.payload.dts,
-                packet.payload.duration,
-                packet.payload.time_base,
-            )
-            for packet in packets
-            if packet.track in self._tracks
-        ]
+        return [sound_of(packet.payload, packet.track.index) for packet in packets if packet.track in self._tracks]
 
 
 def _format(url: str, shown: str) -> str:
@@ -192,18 +177,8 @@ def _format(url: str, shown: str) -> str:
     return format_name
 
 
-def template(track: Track, shown: str) -> Template:
-    """The head of a file without content that declares the track, so that another process can have it."""
-    format_name = "wav" if track.codec in _COMPANDED else "matroska"
-    head = io.BytesIO()
-    head.close = lambda: None  # type: ignore[method-assign]  # the container closes what it is given
+def _packed(track: Track, shown: str) -> Parcel:
     try:
-        with av.open(head, "w", format=format_name) as container:
-            container.add_stream_from_template(track.template, opaque=True)
-            container.start_encoding()
-            # Before the end is written, whose index would make readers find every stream twice.
-            begun = head.getvalue()
+        return pack(track)
     except (av.FFmpegError, ValueError) as error:
         raise SinkOpenError(f"cannot publish the sound to {shown}: {reason(error)}") from error
-    end = _EMPTY_CLUSTER if format_name == "matroska" else b""
-    return Template(track.index, track.kind, track.codec, format_name, begun + end)

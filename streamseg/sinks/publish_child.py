@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import math
 import os
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -24,8 +23,9 @@ from streamseg.libav import i420_picture, reason
 from streamseg.sinks.encoders import Encoding
 from streamseg.sinks.outside import Finish, Finished, Handed, Lost, Opened, Refused, Taken, slot_view
 from streamseg.sinks.tracks import CopiedTracks
+from streamseg.sounds import Parcel, Sound, packet_of, unpack
 
-__all__ = ["Moment", "Request", "Sound", "Template", "serve"]
+__all__ = ["Moment", "Request", "serve"]
 
 _TIME_BASE = Fraction(1, 90000)
 _KEYFRAME_S = 2
@@ -41,17 +41,6 @@ _NEVER = (
     av.error.HTTPBadRequestError,
     av.error.HTTPOtherClientError,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A track as another process can be told of it: the head of a file in this format that declares it alone."""
-
-    index: int
-    kind: str
-    codec: str
-    format: str
-    head: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +63,7 @@ class Request:
     colour: Colour
     sample_aspect_ratio: Fraction
     threads: int
-    tracks: tuple[Template, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """An encoded packet of the track with this index."""
-
-    track: int
-    data: bytes
-    pts: int | None
-    dts: int | None
-    duration: int | None
-    time_base: Fraction
+    tracks: tuple[Parcel, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +144,7 @@ class _Publication:
         self._keyframe_pts = -math.inf
         self._tracks: dict[int, Track] = {}
         for track in request.tracks:
-            (template,) = av.open(io.BytesIO(track.head), format=track.format).streams
-            self._tracks[track.index] = Track(track.index, track.kind, track.codec, template)
+            self._tracks[track.index] = unpack(track)
         self._copies = CopiedTracks(self._container, list(self._tracks.values()))
         self._container.start_encoding()
         unknown = sorted(set(context.options) & set(request.encoding.options))
@@ -213,11 +189,7 @@ class _Publication:
             times = [None if time is None else time - origin for time in (sound.pts, sound.dts)]
             if any(time is not None and time < 0 for time in times):
                 continue
-            payload: Any = av.Packet(sound.data)
-            payload.pts, payload.dts = times
-            payload.time_base = sound.time_base
-            if sound.duration is not None:
-                payload.duration = sound.duration
+            payload = packet_of(replace(sound, pts=times[0], dts=times[1]))
             ready.append(Packet(self._tracks[sound.track], payload))
         self._copies.mux(ready)
 

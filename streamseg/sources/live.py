@@ -10,13 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import av
-
 from streamseg.child import Child, ChildDied
 from streamseg.errors import SourceAbsentError, SourceError, SourceLostError, SourceOpenError
-from streamseg.frame import Frame, Origin, Packet, Source, Track, VideoInfo
+from streamseg.frame import Frame, Origin, Packet, Source, VideoInfo
+from streamseg.sounds import Sound, packet_of, unpack
 from streamseg.sources.address import Address, LiveOptions, network_address, screen_address
-from streamseg.sources.headers import from_header
 from streamseg.sources.messages import (
     Close,
     Closed,
@@ -26,7 +24,6 @@ from streamseg.sources.messages import (
     Opened,
     Picture,
     Request,
-    Sound,
     Waiting,
 )
 
@@ -244,11 +241,7 @@ class LiveSource:
         self._counts: Mapping[str, int] = {}
         self._notices = opened.notices
         self._packets: list[Packet] = []
-        templates = from_header(opened.header, [track[3] for track in opened.tracks]) if opened.tracks else []
-        self._tracks = {
-            index: Track(index, kind, codec, template)
-            for (index, kind, codec, _), template in zip(opened.tracks, templates, strict=True)
-        }
+        self._tracks = {parcel.index: unpack(parcel) for parcel in opened.tracks}
         self._info = replace(opened.info, tracks=tuple(self._tracks.values()))
         self._shape = (self._info.height * 3 // 2, self._info.width)
         # Slow cameras are not lost between two of their pictures.
@@ -322,13 +315,7 @@ class LiveSource:
             raise SourceLostError(message.why)
 
     def _keep(self, sounds: Sequence[Sound]) -> None:
-        for sound in sounds:
-            packet = av.Packet(sound.data)
-            packet.pts, packet.dts, packet.time_base = sound.pts, sound.dts, sound.time_base
-            if sound.duration is not None:
-                packet.duration = sound.duration
-            packet.is_keyframe = sound.key
-            self._packets.append(Packet(self._tracks[sound.track], packet))
+        self._packets.extend(Packet(self._tracks[sound.track], packet_of(sound)) for sound in sounds)
 
     def take_packets(self) -> list[Packet]:
         """The packets of sound that came since the last call."""

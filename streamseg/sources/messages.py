@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 from streamseg.frame import Colour, VideoInfo
+from streamseg.sounds import Parcel, Sound
 
-__all__ = ["Close", "Closed", "Ended", "Found", "Free", "Opened", "Picture", "Request", "Sound", "Waiting"]
+__all__ = ["Close", "Closed", "Ended", "Found", "Free", "Opened", "Picture", "Request", "Waiting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +72,14 @@ class Opened:
 
     Attributes:
         info: without tracks, which cannot be sent.
-        tracks: (index, kind, codec) of each, and whether it comes without a configuration.
-        header: a Matroska header whose streams are the templates of the tracks, in order.
+        tracks: of the sound.
         slots: how many pictures fit into the shared memory, one after the other.
     """
 
     info: VideoInfo
-    tracks: tuple[tuple[int, str, str, bool], ...]
-    header: bytes
+    tracks: tuple[Parcel, ...]
     slots: int
     notices: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """An encoded packet of a track."""
-
-    track: int
-    data: bytes
-    pts: int | None
-    dts: int | None
-    time_base: Fraction
-    duration: int | None
-    key: bool
 
 
 @dataclass(frozen=True, slots=True)

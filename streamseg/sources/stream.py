@@ -11,6 +11,7 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -18,10 +19,10 @@ import av
 import numpy as np
 
 from streamseg.child import Host
-from streamseg.frame import VideoInfo
+from streamseg.frame import Track, VideoInfo
 from streamseg.libav import Chain, reason
+from streamseg.sounds import Parcel, Sound, pack, sound_of
 from streamseg.sources.conform import Conformer, colour_of
-from streamseg.sources.headers import as_header
 from streamseg.sources.liveclock import LiveClock
 from streamseg.sources.messages import (
     Close,
@@ -32,7 +33,6 @@ from streamseg.sources.messages import (
     Opened,
     Picture,
     Request,
-    Sound,
     Waiting,
 )
 from streamseg.sources.probe import nominal_rate, turn_of
@@ -177,19 +177,16 @@ class _Reading:
         return -round(Fraction(container.start_time, av.time_base) / self._time_base)
 
     def _choose_tracks(self) -> None:
-        self._tracks: dict[int, tuple[str, str, bool]] = {}
-        self._header = b""
+        self._tracks: dict[int, Parcel] = {}
         sounds = [stream for stream in self._container.streams.audio if stream.codec_context is not None]
         if not self._request.audio or not sounds:
             return
-        try:
-            self._header = as_header(sounds)
-        except (av.FFmpegError, ValueError, RuntimeError) as error:
-            self._notices.append(f"the sound is left out: {reason(error)}")
-            return
-        self._tracks = {
-            s.index: ("audio", s.codec_context.codec.canonical_name, not s.codec_context.extradata) for s in sounds
-        }
+        for stream in sounds:
+            track = Track(stream.index, "audio", stream.codec_context.codec.canonical_name, stream)
+            try:
+                self._tracks[stream.index] = pack(track)
+            except (av.FFmpegError, ValueError, RuntimeError) as error:
+                self._notices.append(f"{track.codec} sound is left out: {reason(error)}")
 
     def _read(self) -> None:
         """Until the end of the stream; what fails goes up."""
@@ -340,9 +337,8 @@ class _Reading:
             metadata={} if self._live else dict(self._container.metadata),
         )
         self._host.memory.resize(_SLOTS * width * height * 3 // 2)
-        tracks = tuple((index, *what) for index, what in self._tracks.items())
         self._sent_notices = len(self._notices)
-        self._host.send(Opened(info, tracks, self._header, _SLOTS, tuple(self._notices)))
+        self._host.send(Opened(info, tuple(self._tracks.values()), _SLOTS, tuple(self._notices)))
         self._opened = True
 
     def _keep_sound(self, packet: Any) -> None:
@@ -354,9 +350,8 @@ class _Reading:
         if len(self._sounds) == _MOST_SOUNDS:
             self._sounds.popleft()
             self._counts["sound left out, the reader was slow"] += 1
-        self._sounds.append(
-            Sound(packet.stream.index, bytes(packet), pts, dts, time_base, packet.duration, packet.is_keyframe)
-        )
+        sound = sound_of(packet, packet.stream.index)
+        self._sounds.append(replace(sound, pts=pts, dts=dts, time_base=time_base))
 
     def _wait_for(self, at_s: float) -> float:
         """Hold a picture of a stream that comes in bursts until its time has come; that time."""
