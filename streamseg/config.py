@@ -151,10 +151,18 @@ class EdgeSettings(_Section):
 class TemporalSettings(_Section):
     """Steadiness over time."""
 
-    smoother: Literal["uncertainty", "half-life", "none"] = Field(
-        "uncertainty", description="uncertainty holds back only unsure and unmoved pixels, half-life everything"
+    smoother: Literal["uncertainty", "flow", "half-life", "one-euro", "none"] = Field(
+        "uncertainty",
+        description="uncertainty holds back only unsure and unmoved pixels, flow averages along the motion (steadier, "
+        "and costs more), half-life holds back everything, one-euro what changes slowly",
     )
-    half_life_s: float = Field(0.15, gt=0, le=10, description="after this time the past weighs half, seconds")
+    half_life_s: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="after this time the past weighs half, seconds; 0 takes the smoother's own (flow 0.1, "
+        "others 0.15); one-euro has none",
+    )
     scene_cut: bool = Field(True, description="forget the past at a cut to another shot")
 
 

@@ -48,7 +48,7 @@ def test_assignments_override_yaml_and_yaml_overrides_defaults(tmp_path: Path) -
         ("task: background\ntask: background\n", "'task' stands twice"),
         ("temporal: {half_life_s: 1, half_life_s: 2}", "'half_life_s' stands twice"),
         ("temporal: {half_life_s: soon}", "temporal.half_life_s must be a valid number.*'soon'"),
-        ("temporal: {half_life_s: -1}", "temporal.half_life_s must be greater than 0, not -1"),
+        ("temporal: {half_life_s: -1}", "temporal.half_life_s must be greater than or equal to 0, not -1"),
         ("temporal: {halflife_s: 1}", "unknown key 'temporal.halflife_s'.*did you mean 'temporal.half_life_s'"),
         ("feather: 0.5", "unknown key 'feather'.*did you mean 'edges.feather'"),
         ("temporal: 5", "temporal must be"),

@@ -525,3 +525,13 @@ def test_doctor_and_devices_answer(capsys) -> None:
     assert code in (0, 1)
     assert "execution provider cpu: builds a session" in said
     assert "PyAV" in said
+
+
+@pytest.mark.parametrize("smoother", ["uncertainty", "flow", "half-life", "one-euro", "none"])
+def test_every_smoother_runs_and_keeps_the_subject(smoother: str, clip: Path, network: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mkv"
+    args = ["--background", "color:#00ff00", "--model", network, "--set", f"temporal.smoother={smoother}", "--quiet"]
+    assert run(clip, "-o", out, *args) == 0
+    for index, frame in enumerate(decode(out)):
+        assert is_near(frame[90, 110 + 4 * index], (230, 20, 20)), (smoother, index)
+        assert is_near(frame[10, 300], (0, 255, 0)), (smoother, index)

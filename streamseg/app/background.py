@@ -16,10 +16,11 @@ from streamseg.segment.load import Segmenter
 from streamseg.segment.result import Matte, Segmentation
 from streamseg.sources import open_source
 from streamseg.sources.looped import LoopedVideo
-from streamseg.temporal import HalfLife, SceneCut, Smoother, Uncertainty
+from streamseg.temporal import FlowFusion, HalfLife, OneEuro, SceneCut, Smoother, Uncertainty
 
 # A pause this long says nothing about the next picture.
 _FORGET_AFTER_S = 1.0
+_HALF_LIFE_S = 0.15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,9 +167,14 @@ def background_edges(settings: Settings) -> Edges:
 def background_smoother(settings: Settings) -> Smoother | None:
     """The smoother that the settings choose; None for none."""
     half_life_s = settings.temporal.half_life_s
-    kinds: dict[str, Callable[[float], Smoother]] = {"uncertainty": Uncertainty, "half-life": HalfLife}
+    kinds: dict[str, Callable[[], Smoother]] = {
+        "uncertainty": lambda: Uncertainty(half_life_s or _HALF_LIFE_S),
+        "half-life": lambda: HalfLife(half_life_s or _HALF_LIFE_S),
+        "flow": lambda: FlowFusion(half_life_s) if half_life_s else FlowFusion(),
+        "one-euro": OneEuro,
+    }
     kind = kinds.get(settings.temporal.smoother)
-    return None if kind is None else kind(half_life_s)
+    return None if kind is None else kind()
 
 
 def _backdrop(
