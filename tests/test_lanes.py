@@ -21,20 +21,20 @@ from streamseg.lanes.track import START, START_INFORMATION, LaneTrack
 from streamseg.pixels.planes import rgb_to_planes
 from tests.synthetic_drive import Drive, Truth, drives
 
-SIZE = (640, 360)
+SIZE = (480, 270)
 COLOUR = Colour(False, 1, 1, 1, 1)
 
 
 def frame(planes: np.ndarray, index: int = 0) -> Frame:
     rows, width = planes.shape
-    return Frame(planes, index, Fraction(1, 20), index, 0.0, COLOUR, Origin("drive", (width, rows // 3 * 2)))
+    return Frame(planes, index, Fraction(1, 15), index, 0.0, COLOUR, Origin("drive", (width, rows // 3 * 2)))
 
 
 def follow(drive: Drive) -> list[tuple[Truth, Lanes]]:
     finder = ClassicalLaneFinder()
-    small = replace(drive, size_wh=SIZE, rate_fps=20.0)
+    small = replace(drive, size_wh=SIZE, rate_fps=15.0)
     return [
-        (truth, finder(frame(planes, index), None, 0.05 if index else 0.0))
+        (truth, finder(frame(planes, index), None, 1 / 15 if index else 0.0))
         for index, (planes, truth) in enumerate(small.frames())
     ]
 
@@ -115,7 +115,7 @@ def test_crossing_a_line_leads_into_the_next_lane() -> None:
 
 @pytest.mark.parametrize("kind", ["curve", "night", "departure"])
 def test_the_lane_of_a_drawn_drive(kind: str) -> None:
-    drive = replace(drives(11)[kind], length_s=3.0)
+    drive = replace(drives(11)[kind], length_s=2.4)
     seen = follow(drive)
     shown = [(truth, lanes) for truth, lanes in seen if lanes.left is not None]
     assert len(shown) >= 0.95 * len(seen)
@@ -131,20 +131,20 @@ def test_the_lane_of_a_drawn_drive(kind: str) -> None:
 
 
 def test_solid_dashed_and_yellow_lines_are_told_apart() -> None:
-    single = follow(replace(drives(11)["yellow"], length_s=1.5))[-1][1]
+    single = follow(replace(drives(11)["yellow"], length_s=1.2))[-1][1]
     assert single.left is not None
     assert single.right is not None
     assert (single.left.kind, single.left.colour) == ("solid", "yellow")
     assert (single.right.kind, single.right.colour) == ("solid", "white")
-    dashed = follow(replace(drives(11)["straight"], length_s=1.5))[-1][1]
+    dashed = follow(replace(drives(11)["straight"], length_s=1.2))[-1][1]
     assert dashed.left is not None
     assert (dashed.left.kind, dashed.left.colour) == ("dashed", "white")
 
 
 def test_a_road_without_paint_is_said_to_be_unknown() -> None:
-    drive = replace(drives(11)["unmarked"], length_s=5.0, unmarked=((2.0, 9.0),))
+    drive = replace(drives(11)["unmarked"], length_s=3.0, unmarked=((1.5, 9.0),))
     seen = follow(drive)
-    assert seen[35][1].left is not None
+    assert seen[20][1].left is not None
     assert seen[-1][1].left is None
     assert seen[-1][1].confidence == 0
 

@@ -14,7 +14,7 @@ from streamseg.segment.result import ClassMap
 from tests.clips import frame as clip_frame
 from tests.synthetic_drive import Drive, Truth, drives
 
-SIZE = (640, 360)
+SIZE = (480, 270)
 NAMES = ("background", "road", "line")
 
 
@@ -35,7 +35,7 @@ def seen(drive: Drive, truth: Truth, *, border: bool = False) -> ClassMap:
 @pytest.mark.parametrize("border", [False, True])
 @pytest.mark.parametrize("kind", ["straight", "curve"])
 def test_the_own_lane_and_the_lines_beside_it(kind: str, border: bool) -> None:
-    drive = replace(drives(12)[kind], size_wh=SIZE, rate_fps=10.0, length_s=2.0)
+    drive = replace(drives(12)[kind], size_wh=SIZE, rate_fps=10.0, length_s=1.2, height_m=1.45, lane_m=3.4)
     finder = NetworkLaneFinder(NAMES)
     for index, (planes, truth) in enumerate(drive.frames()):
         frame = clip_frame(index, *SIZE, planes=planes)

@@ -61,7 +61,7 @@ class Thresholds:
     depart: float = 0.3
     back: float = 0.22
     depart_s: float = 0.04
-    lost_s: float = 0.1
+    lost_s: float = 0.08
     seen_s: float = 1.0
     near: float = 0.1
     enter: float = 0.4

@@ -17,8 +17,10 @@ START_INFORMATION = np.diag(1 / np.array([0.8, 0.8, 0.05, 0.006, 0.03]) ** 2)
 # The shape, then the rates of middle and heading.
 _RATE_MIDDLE, _RATE_HEADING = 5, 6
 # Spectral densities: what each may drift by in a second, squared. The last two drive the rates.
-_DRIFT = np.array([0.005, 0.01, 0.0025, 0.0009, 0.0013, 0.22, 0.015]) ** 2
+_DRIFT = np.array([0.003, 0.01, 0.001, 0.0009, 0.0008, 0.35, 0.08]) ** 2
 _RATE_LASTS_S = 1.0
+# Confidence is averaged over this: long enough for dashes, short enough to tell of lost lanes in time.
+_CONFIDENCE_S = 0.13
 # Of the state after the first fit.
 _FIRST = np.array([0.03, 0.03, 0.003, 0.0005, 0.003, 0.15, 0.01]) ** 2
 
@@ -28,7 +30,7 @@ class LaneTrack:
 
     Attributes:
         state: (7,) shape, then rates of the middle and of the heading a second.
-        sides: (left, right) confidence in [0, 1]; how much paint backs each line, over a quarter of a second.
+        sides: (left, right) confidence in [0, 1]; how much paint backs each line, over a moment.
         changed: -1 or 1 in the step in which the camera crossed into the lane to the left or right, else 0.
     """
 
@@ -55,7 +57,7 @@ class LaneTrack:
         gain = self._covariance[:, :5]
         # `found.shape` is the prior and the measurement together; this takes the prior out again.
         self.state = self.state + gain @ ((found.information + prior) @ (found.shape - self.shape))
-        share = 1 - np.exp(-dt_s / 0.25) if dt_s > 0 else 1.0
+        share = 1 - np.exp(-dt_s / _CONFIDENCE_S) if dt_s > 0 else 1.0
         fresh = confidences(found)
         self.sides = (
             self.sides[0] + share * (fresh[0] - self.sides[0]),
