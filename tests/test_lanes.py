@@ -19,7 +19,7 @@ from streamseg.lanes.result import Lanes
 from streamseg.lanes.search import search
 from streamseg.lanes.track import START, START_INFORMATION, LaneTrack
 from streamseg.pixels.planes import rgb_to_planes
-from tests.synthetic_drive import Drive, Truth, drives
+from tests.synthetic_drive import Drive, Excursion, Truth, drives
 
 SIZE = (480, 270)
 COLOUR = Colour(False, 1, 1, 1, 1)
@@ -139,6 +139,13 @@ def test_solid_dashed_and_yellow_lines_are_told_apart() -> None:
     dashed = follow(replace(drives(11)["straight"], length_s=1.2))[-1][1]
     assert dashed.left is not None
     assert (dashed.left.kind, dashed.left.colour) == ("dashed", "white")
+
+
+def test_a_lane_left_at_a_steep_angle_is_not_lost() -> None:
+    # At 12 m/s, changing lanes in three seconds turns the car by ten degrees.
+    change = Excursion(0.6, 1.0, 3.0)
+    drive = replace(drives(11)["straight"], speed_m_s=12.0, focal=1.0, excursions=(change,), length_s=3.4)
+    assert all(lanes.left is not None for _, lanes in follow(drive))
 
 
 def test_a_road_without_paint_is_said_to_be_unknown() -> None:

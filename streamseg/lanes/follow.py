@@ -139,7 +139,7 @@ class LaneFollower:
             return Lanes(size_wh)
         weaker, stronger = min(track.sides), max(track.sides)
         self._one_sided_s = self._one_sided_s + dt_s if weaker < _VANISH else 0.0
-        lost = stronger < _VANISH or self._one_sided_s > _ONE_SIDED_S or not plausible(track.shape)
+        lost = stronger < _VANISH or self._one_sided_s > _ONE_SIDED_S or not plausible(track.shape, held=True)
         if lost:
             self._track, self._shown = None, False
             self._lines = (LineLook(), LineLook())

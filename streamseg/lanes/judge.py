@@ -21,12 +21,15 @@ _FAINT, _PLAIN = 0.4, 0.55
 _BLACK = 22
 
 
-def plausible(shape: NDArray[np.float64]) -> bool:
-    """Whether a shape can be a lane: of a width that is driven on, with the camera in or near it."""
+def plausible(shape: NDArray[np.float64], *, held: bool = False) -> bool:
+    """Whether a shape can be a lane: of a width that is driven on, with the camera in or near it.
+
+    A lane that is `held` may be left at a steeper angle than one that is met.
+    """
     return bool(
         1.1 < shape[WIDTH] < 5.5
         and abs(shape[MIDDLE]) < 0.75 * shape[WIDTH]
-        and abs(shape[HEADING]) < 0.2
+        and abs(shape[HEADING]) < (0.45 if held else 0.2)
         and abs(shape[CURVATURE]) < 0.03
         and abs(shape[PITCH]) < 0.12
     )
