@@ -381,16 +381,40 @@ def test_room_is_limited_oldest_first(tmp_path: Path) -> None:
 
 def test_without_a_limit_nothing_is_removed_however_full_the_disk(tmp_path: Path) -> None:
     made = old(tmp_path, "cam-20200101T000000Z.mkv", days=4000)
-    with pytest.raises(SinkAbsentError, match=r"the disk has .* left and .* stay free; make room, or let old .*--keep"):
+    with pytest.raises(
+        SinkAbsentError, match=r"the disk has .* left and .* stay free; make room, or keep fewer .*--keep"
+    ):
         recorder(tmp_path / "cam.mkv", segment_s=600, min_free_bytes=10**18)
     assert made.exists()
 
 
-def test_a_disk_without_room_takes_the_oldest_then_tells(tmp_path: Path) -> None:
-    made = old(tmp_path, "cam-20200101T000000Z.mkv", days=1)
-    with pytest.raises(SinkAbsentError):
-        recorder(tmp_path / "cam.mkv", segment_s=600, min_free_bytes=10**18, max_bytes=10**15)
-    assert not made.exists()
+def test_nothing_is_removed_to_make_room(tmp_path: Path) -> None:
+    """Something else fills the disk: only what is older than the user said goes."""
+    aged = old(tmp_path, "cam-20200101T000000Z.mkv", days=8)
+    young = [old(tmp_path, f"cam-20200102T00000{n}Z.mkv", days=6) for n in range(3)]
+    with pytest.raises(SinkAbsentError, match="make room"):
+        recorder(tmp_path / "cam.mkv", segment_s=600, min_free_bytes=10**18, max_bytes=10**15, keep_for_s=7 * 86400)
+    assert not aged.exists()
+    assert all(path.exists() for path in young)
+
+
+def test_a_file_that_waits_for_its_sound_is_not_removed(talk: tuple[Path, Clip], tmp_path: Path) -> None:
+    """Room for nothing: the file of before goes only once it is complete."""
+    _, clip = talk
+    sink = recorder(tmp_path / "cam.mkv", clip.info, segment_s=1, max_bytes=1)
+    sound = [packet for _, packets in clip.items[:12] for packet in packets]
+    for index, (frame, _) in enumerate(clip.items[:12]):
+        sink.write(Output(frame), sound[index : index + 1])
+    (first,) = files(tmp_path)
+    sink.write(Output(clip.items[12][0]))
+    sink.write(Output(clip.items[13][0]), sound[12:])
+    assert first in files(tmp_path)
+    assert not sink.counts.get("files removed")
+    sink.close()
+    assert clips.indices(tmp_path / first) == list(range(12))
+    begin = clip.items[12][0].seconds
+    wanted = [packet for packet in sound if packet.payload.pts * packet.payload.time_base < begin]
+    assert len(seconds(tmp_path / first, "audio")) == len(wanted) > 40
 
 
 def test_room_that_runs_out_meanwhile_ends_the_recording_and_keeps_it(
@@ -407,7 +431,7 @@ def test_room_that_runs_out_meanwhile_ends_the_recording_and_keeps_it(
     with pytest.raises(SinkWriteError, match=r"the disk has 10.0 MB left and 100.0 MB stay free; make room"):
         sink.write(Output(live_frame(10, 1)))
     sink.close()
-    assert not older.exists()
+    assert older.exists()
     assert clips.indices(tmp_path / "cam-20261121T024600Z.mkv") == list(range(10))
 
 
@@ -495,7 +519,7 @@ def test_disk_that_is_full_when_the_file_is_completed(suffix: str, small_disk: P
 
 def test_recording_goes_on_by_itself_when_there_is_room_again(small_disk: Path) -> None:
     sink = Reopening(
-        lambda: recorder(small_disk / "cam.mkv"), name="cam.mkv", backoff=Backoff(first_s=1e-6, longest_s=1e-6)
+        lambda _: recorder(small_disk / "cam.mkv"), name="cam.mkv", backoff=Backoff(first_s=1e-6, longest_s=1e-6)
     )
     filler = None
     for index in range(600):

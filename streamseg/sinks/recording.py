@@ -57,7 +57,7 @@ class RecordingSink:
         segment_s: length of a file; None makes one.
         keep_for_s: files last written to longer ago are removed.
         max_bytes: of all files of this name together; a file ends early when it alone fills a quarter of it.
-        min_free_bytes: of the disk, to stay free: the oldest files are removed, then the recording ends.
+        min_free_bytes: of the disk, to stay free; the recording ends before, and no file is removed for it.
         encoder, quality, preset: as `choose_encoding` takes them.
         threads: of the encoder; 0 lets it choose.
         wall_time_s: seconds since 1970 of a `Frame.captured_at`.
@@ -242,8 +242,9 @@ class RecordingSink:
     def _tidy(self) -> None:
         self._tidied_at = time.monotonic()
         current = self._current.path if self._current is not None else None
+        open_files = [segment.path for segment in (self._previous, self._current) if segment is not None]
         try:
-            self._counts["files removed"] += len(self._files.tidy(current))
+            self._counts["files removed"] += len(self._files.tidy(open_files))
             # Or a single file could outgrow the limit.
             self._too_large = bool(current and self._max_bytes and current.stat().st_size > self._max_bytes // 4)
         except OSError as error:
@@ -253,7 +254,7 @@ class RecordingSink:
         free, wanted = size_words(self._files.free_bytes()), size_words(self._min_free_bytes)
         return (
             f"cannot record to {self._path}: the disk has {free} left and {wanted} stay free; make room, "
-            "or let old recordings go with --keep-for or --max-disk"
+            "or keep fewer recordings with --keep-for or --max-disk"
         )
 
 

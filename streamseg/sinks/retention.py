@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ class Recordings:
         pattern: the path that the user named.
         keep_for_s: files that were last written to longer ago are removed.
         max_bytes: of all files together, the one that is being written included.
-        min_free_bytes: of the disk, to stay free.
+        min_free_bytes: of the disk, to stay free; for `short_of_room`.
         now_s: seconds since 1970.
     """
 
@@ -61,10 +61,10 @@ class Recordings:
         stamp = datetime.fromtimestamp(started_s, UTC).strftime(_STAMP)
         return self._pattern.with_name(f"{self._pattern.stem}-{stamp}{self._pattern.suffix}")
 
-    def tidy(self, current: Path | None) -> list[Path]:
-        """Remove what has to go, oldest first, but never `current`, which is being written; returns what was removed.
+    def tidy(self, open_files: Collection[Path]) -> list[Path]:
+        """Remove what is too old or too much, oldest first, but none of `open_files`; returns what was removed.
 
-        Only where the user limited time or room: without, nothing is removed, however full the disk is.
+        Never to make room on the disk: what fills it may be something else, and every recording would go in vain.
         """
         if self._keep_for_s is None and self._max_bytes is None:
             return []
@@ -74,9 +74,7 @@ class Recordings:
         removed = []
         for recording in found:
             too_much = self._max_bytes is not None and total > self._max_bytes
-            if recording.path == current:
-                continue
-            if recording.ended_s >= oldest_s and not too_much and self.free_bytes() >= self._min_free_bytes:
+            if recording.path in open_files or (recording.ended_s >= oldest_s and not too_much):
                 continue
             try:
                 recording.path.unlink()
