@@ -110,7 +110,7 @@ def main() -> None:
                 lines, _ = find(picture, 1.0 if index and mode == "clip" else 0.0)
                 for threshold, total in counts.items():
                     total += culane_counts(lines, truth, (picture.shape[1], picture.shape[0]), threshold)
-            row |= {f"culane F1@{threshold} {mode}": f1(*total) for threshold, total in counts.items()}
+            row |= {f"culane F1@{threshold} {mode}": float(f1(*total)) for threshold, total in counts.items()}
         scores = []
         for picture, truth in tusimple(sets / "tusimple_example6"):
             lines, _ = start()(picture, 0.0)
