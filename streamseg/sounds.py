@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Hashable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -11,7 +12,7 @@ import av
 
 from streamseg.frame import Track
 
-__all__ = ["Parcel", "Sound", "pack", "packet_of", "sound_of", "unpack"]
+__all__ = ["Parcel", "Sound", "form_of", "pack", "packet_of", "sound_of", "unpack"]
 
 # Matroska takes no companded sound; a WAV file does.
 _COMPANDED = frozenset({"pcm_alaw", "pcm_mulaw"})
@@ -46,6 +47,15 @@ class Sound:
     time_base: Fraction
     duration: int | None
     key: bool
+
+
+def form_of(track: Track) -> tuple[Hashable, ...]:
+    """What has to be the same for packets of two tracks to go into one stream."""
+    context = track.template.codec_context
+    if track.kind != "audio" or context is None:
+        return (track.index, track.kind, track.codec)
+    setup = bytes(context.extradata or b"")
+    return (track.index, track.kind, track.codec, context.sample_rate, context.layout.nb_channels, setup)
 
 
 def pack(track: Track) -> Parcel:

@@ -99,7 +99,9 @@ def test_a_pattern_is_recorded_in_order_and_in_time(network: Path, tmp_path: Pat
     dropped = sum(told["frames"]["dropped"].values()) + told["source"]["irregularities"].get("frames dropped", 0)
     assert told["source"]["live"] is True
     assert told["frames"]["in"] <= 60
-    out = told["sinks"][0]["frames"] - told["frames"]["slates shown"] - told["frames"].get("pictures repeated", 0)
+    out = (
+        told["sinks"][0]["frames"] - told["frames"].get("slates shown", 0) - told["frames"].get("pictures repeated", 0)
+    )
     assert told["frames"]["in"] - sum(told["frames"]["dropped"].values()) == out, (told["frames"], dropped)
 
 
@@ -268,9 +270,46 @@ def test_a_file_plays_at_its_own_speed_for_a_preview(network: Path, tmp_path: Pa
     assert time.monotonic() - begin > 29 / 30
 
 
+def test_an_output_that_fails_does_not_stop_the_others(network: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "streamseg", "run", PATTERN, "-o", "-", "--format", "matroska"]
+    command += ["-o", str(tmp_path / "out.mkv"), "--model", str(network)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read(1000)
+    process.stdout.close()  # whoever read it has had enough
+    try:
+        size = until(lambda: [path.stat().st_size for path in tmp_path.glob("out-2*")], "a recording")[0]
+        until(lambda: recording(tmp_path).stat().st_size > size + 30000, "more of it")
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+        assert process.wait(30) == 128 + signal.SIGTERM, said
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()  # type: ignore[union-attr]
+    assert "given up, the other outputs go on" in said
+    assert "Traceback" not in said
+    assert len(decode(recording(tmp_path))) > 5
+
+
+def test_a_reader_of_the_log_who_goes_does_not_end_it(network: Path, tmp_path: Path, start: Start) -> None:
+    process = start(PATTERN, "-o", tmp_path / "out.mkv", "--model", network, "--log-json")
+    assert process.stderr is not None
+    process.stderr.close()
+    until(lambda: any(path.stat().st_size > 20000 for path in tmp_path.glob("out-2*")), "a recording")
+    process.send_signal(signal.SIGHUP)  # which it would say something about
+    size = recording(tmp_path).stat().st_size
+    until(lambda: recording(tmp_path).stat().st_size > size + 20000, "more of it")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert len(decode(recording(tmp_path))) > 5
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
+        ([PATTERN, "-o", "http://127.0.0.1:0/", "--background", "transparent"], "no opacity"),
         (["rtsp://host:99999/x", "-o", "null:"], "99999"),
         (["gopher://host/x", "-o", "null:"], "gopher"),
         (["/dev/video77", "-o", "null:"], "video77"),

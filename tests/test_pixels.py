@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from streamseg.frame import Colour, Plane
-from streamseg.pixels.blend import light_wrap, over
+from streamseg.pixels.blend import blank, light_wrap, over
 from streamseg.pixels.blur import blur_background
 from streamseg.pixels.decontaminate import decontaminate
 from streamseg.pixels.guided import edge_curve, fit_grid, guided_upsample, plain_upsample
@@ -261,3 +261,19 @@ def test_decontaminate_gives_the_soft_edge_the_subjects_colour() -> None:
 def test_decontaminate_without_an_edge_changes_nothing(size_wh: tuple[int, int], opacity: int) -> None:
     planes = noise(11, *size_wh)
     assert (decontaminate(planes, np.full(size_wh[::-1], opacity, np.uint8)) == planes).all()
+
+
+def test_blank_hides_what_is_transparent_and_nothing_else() -> None:
+    rng = np.random.default_rng(5)
+    planes = rng.integers(30, 200, (12, 8), np.uint8)
+    alpha = np.zeros((8, 8), np.uint8)
+    alpha[2:5, 3] = 1
+    out = blank(planes, alpha, (16, 128, 128))
+    y, u, _ = split(out)
+    before_y, before_u, _ = split(planes)
+    assert (y[alpha > 0] == before_y[alpha > 0]).all()
+    assert (y[alpha == 0] == 16).all()
+    shown = np.zeros((4, 4), bool)
+    shown[1:3, 1] = True
+    assert (u[shown] == before_u[shown]).all()
+    assert (u[~shown] == 128).all()

@@ -241,8 +241,8 @@ def test_sound_moves_with_the_picture() -> None:
         moved.append((packet.payload, round(by_s, 3)))
         return replace(packet, track=track)
 
-    theirs = Track(0, "audio", "aac", None)
-    other = Track(0, "audio", "opus", None)
+    theirs = Track(1, "audio", "aac", None)
+    other = Track(1, "audio", "opus", None)
     first = Script(frame(0, 100.0, 0.0), None, packets=[Packet(theirs, "a")])
     second = Script(frame(0, 7.0, 2.0), packets=[Packet(theirs, "b"), Packet(other, "c")])
     source = Reconnecting(opener(first, second), replace(INFO, tracks=[SOUND]), shift=shift, backoff=quick())
@@ -337,3 +337,39 @@ def test_a_sink_that_is_given_up_is_not_opened_any_more() -> None:
     sink.write(Output(frame(1, 1, 1)))
     assert not asked.is_set()
     sink.close()
+
+
+def test_a_late_burst_is_no_jump_of_the_clock() -> None:
+    """What was held up on the way comes all at once, with its right times: nothing is stretched."""
+    frames = [frame(index, index / 30, index / 30) for index in range(30)]
+    # Two seconds of silence, then sixty frames within a moment, and on as before.
+    frames += [frame(index, index / 30, 3.0 + (index - 30) / 1000) for index in range(30, 90)]
+    frames += [frame(index, index / 30, index / 30 + 0.06) for index in range(90, 200)]
+    source = Reconnecting(opener(Script(*frames)), INFO)
+    placed = [source.read() for _ in range(200)]
+    assert "jumps of the stream's clock" not in source.counts
+    assert seconds(placed[-1:]) == [pytest.approx(199 / 30, abs=0.01)]
+    source.close()
+
+
+def test_a_pause_of_the_stream_itself_is_a_gap() -> None:
+    """A server that was held goes on where it was: the gap was real for everybody who watched."""
+    frames = [frame(index, index / 30, index / 30) for index in range(30)]
+    frames += [frame(index, index / 30, 5.0 + index / 30) for index in range(30, 150)]
+    source = Reconnecting(opener(Script(*frames)), INFO)
+    placed = [source.read() for _ in range(150)]
+    assert source.counts["jumps of the stream's clock"] == 1
+    assert seconds(placed[-1:]) == [pytest.approx(5 + 149 / 30, abs=0.05)]
+    source.close()
+
+
+def test_a_sink_that_cannot_be_opened_again_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    sink = Reopening(None, name="standard output", first=Well(1))
+    for index in range(4):
+        sink.write(Output(frame(index, index, index)))
+    assert sink.lost_for_good
+    assert sink.counts["pictures dropped while closed"] == 3
+    assert caplog.records[0].getMessage().endswith("given up, the other outputs go on")
+    sink.finish()
+    sink.close()
+    assert sink.lost_for_good

@@ -143,3 +143,10 @@ def test_the_interval_is_learnt() -> None:
         bench.frame(index / 4)
     assert bench.closed.stall_s == pytest.approx(0.75), "three times a quarter of a second"
     assert Fraction(LIVE_TIME_BASE) == bench.closed.output().frame.time_base
+
+
+def test_a_camera_that_is_slower_than_it_says_is_learnt() -> None:
+    bench = Bench(rate=30)
+    for index in range(8):
+        bench.frame(float(index))
+    assert bench.closed.stall_s == pytest.approx(3.0), "three times a second, not three thirtieths"

@@ -14,13 +14,13 @@ from streamseg.app.outputs import check_paths, is_live_output, open_sinks, outpu
 from streamseg.app.run import Run
 from streamseg.config import Settings, parse_background
 from streamseg.engine import Beside, FailClosed, Metrics, Paced, Pipeline, Reconnecting, Reopening
-from streamseg.errors import ConfigError
+from streamseg.errors import ConfigError, StreamsegError
 from streamseg.frame import Sink, Source
 from streamseg.segment.store import resolve
 from streamseg.sources import is_live_url, open_source
 from streamseg.sources.oriented import Oriented
 
-__all__ = ["build"]
+__all__ = ["Preparation", "build", "prepare"]
 
 _STATES = {
     "connecting": "waiting for the camera",
@@ -31,11 +31,65 @@ _STATES = {
 }
 
 
+class Preparation:
+    """A run whose settings were looked at, and whose source may be opened."""
+
+    def __init__(self, settings: Settings, say: Callable[[str], None], outputs: Sequence[str]) -> None:
+        self.settings = settings
+        self.outputs = outputs
+        self.demand = Demand(settings.live.on_demand_delay_s) if settings.live.on_demand else None
+        self._say = say
+        self._source: Source | None = None
+        self._failure: StreamsegError | None = None
+
+    def connect(self) -> None:
+        """Open the source; a failure is kept for `take`. Any thread."""
+        try:
+            self._source = _open_source(self.settings, self.outputs, self._say, self.demand)
+        except StreamsegError as error:
+            self._failure = error
+
+    def take(self) -> Source:
+        """The source, opened now if it was not yet; the caller closes it.
+
+        Raises:
+            StreamsegError: it cannot be had.
+        """
+        if self._source is None and self._failure is None:
+            self.connect()
+        if self._failure is not None:
+            raise self._failure
+        source, self._source = self._source, None
+        assert source is not None
+        return source
+
+    def discard(self) -> None:
+        """Let go of a source that nobody took."""
+        if self._source is not None:
+            self._source.close()
+
+
+def prepare(settings: Settings, say: Callable[[str], None], *, protected: Sequence[str] = ()) -> Preparation:
+    """Look at what can be wrong before anything is opened.
+
+    Args:
+        settings: of the run.
+        say: receives one-line remarks for the user.
+        protected: files that no output may replace, besides the source, the background and the network.
+
+    Raises:
+        ConfigError: something cannot be as asked.
+    """
+    outputs = output_urls(settings, say)
+    check_paths(settings, outputs, protected)
+    return Preparation(settings, say, outputs)
+
+
 def build(
     settings: Settings,
     say: Callable[[str], None],
     *,
-    protected: Sequence[str] = (),
+    preparation: Preparation | None = None,
     name: str = "",
     sessions: Sessions | None = None,
 ) -> Run:
@@ -44,23 +98,21 @@ def build(
     Args:
         settings: of the run.
         say: receives one-line remarks for the user, such as which network was chosen and why.
-        protected: files that no output may replace, besides the source, the background and the network.
+        preparation: of the same settings, where there is one already.
         name: of the stream, where there are several.
         sessions: of the networks, which several streams share.
 
     Raises:
         StreamsegError: something cannot be had as asked; what was opened is closed again.
     """
-    outputs = output_urls(settings, say)
-    check_paths(settings, outputs, protected)
+    ready = preparation or prepare(settings, say)
     # One of our threads runs the network, one decodes, one encodes: OpenCV's own pool would only get in their way.
     cv2.setNumThreads(1)
     # The pipeline closes what it is handed; until it has it, and if anything fails before, we do.
     with ExitStack() as handed, ExitStack() as stack:
-        model = resolve(settings.model.name, offline=settings.model.offline, say=say)
-        demand = Demand(settings.live.on_demand_delay_s) if settings.live.on_demand else None
-        source = _open_source(settings, outputs, say, demand)
+        source = ready.take()
         handed.callback(source.close)
+        model = resolve(settings.model.name, offline=settings.model.offline, say=say)
         if model.remark:
             say(model.remark)
         segmenter, keep = segmenter_of(model, settings, sessions or Sessions())
@@ -85,12 +137,12 @@ def build(
                 metrics=metrics,
                 interval_s=float(1 / source.info.rate) if source.info.rate else 1 / 30,
             )
-        sinks = open_sinks(settings, outputs, source, alpha=alpha, slate=card, stack=handed)
-        if demand is not None:
-            demand.ask(_readers(sinks, stack))
+        sinks = open_sinks(settings, ready.outputs, source, alpha=alpha, slate=card, stack=handed)
+        if ready.demand is not None:
+            ready.demand.ask(_readers(sinks, stack))
         pipeline = Pipeline(source, closed or process, list(sinks.values()), metrics=metrics, stand_in=closed)
         handed.pop_all()
-        return Run(name, pipeline, source, process, segmenter, keep, model, sinks, settings, stack.pop_all())
+        return Run(name, pipeline, source, process, closed, segmenter, keep, model, sinks, settings, stack.pop_all())
 
 
 def _open_source(
@@ -99,6 +151,8 @@ def _open_source(
     asked = settings.source
     if is_live_url(asked.url):
         main = connect(settings, asked.url, say, wanted=demand)
+        if not main.info.live and any(is_live_output(url) for url in outputs):
+            return Paced(main)
         if not asked.sub:
             return main
         try:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from streamseg.app.build import build
+from streamseg.app.build import Preparation, build, prepare
 from streamseg.app.network import Sessions
 from streamseg.app.outputs import written_files
 from streamseg.app.run import Run, rss_bytes
 from streamseg.config import Settings
+from streamseg.engine import in_parallel
 from streamseg.errors import ConfigError, PipelineStuckError, StreamsegError, redact
 
 __all__ = ["Fleet"]
 
+_log = logging.getLogger(__name__)
 _STUCK_AFTER_S = 15.0
+_END_S = 5.0
 
 
 class Fleet:
@@ -40,28 +45,38 @@ class Fleet:
         _refuse_shared_files(settings)
         self._say = say
         self._began = time.monotonic()
-        self._failures: dict[str, StreamsegError] = {}
+        self._failures: dict[str, Exception] = {}
         self._over: dict[str, str] = {}
         self._pace: dict[str, tuple[int, float, float]] = {}  # frames in, when last counted, frames per second
         self._moved: dict[str, tuple[int, float]] = {}
         self._newest: dict[str, tuple[int, float]] = {}
         self.runs: dict[str, Run] = {}
-        sessions = Sessions()
+        self._sessions = Sessions()
         several = len(settings) > 1
+        preparations: dict[str, Preparation] = {}
         try:
             for name, own in settings.items():
-                said = self._prefixed(name) if several else say
-                try:
-                    self.runs[name] = build(own, said, protected=protected, name=name, sessions=sessions)
-                except StreamsegError as error:
-                    if not several:
-                        raise
-                    self._fail(name, error)
+                with self._bearing(name, several):
+                    preparations[name] = prepare(own, self._voice_of(name, several), protected=protected)
+            # Side by side: one silent camera must not keep the others waiting.
+            in_parallel([preparation.connect for preparation in preparations.values()])
+            for name, preparation in preparations.items():
+                with self._bearing(name, several):
+                    self.runs[name] = build(
+                        settings[name],
+                        self._voice_of(name, several),
+                        preparation=preparation,
+                        name=name,
+                        sessions=self._sessions,
+                    )
             if not self.runs:
                 raise next(iter(self._failures.values()))
         except BaseException:
             self.discard()
             raise
+        finally:
+            for preparation in preparations.values():
+                preparation.discard()
 
     def discard(self) -> None:
         """Let go of everything; for runs that were never started."""
@@ -76,11 +91,13 @@ class Fleet:
 
     def stop(self) -> None:
         """Ask all runs to end in good order; any thread."""
+        self._sessions.close()
         for run in self.runs.values():
             run.stop()
 
     def abort(self) -> None:
         """Ask all runs to end at once; any thread."""
+        self._sessions.close()
         for run in self.runs.values():
             run.abort()
 
@@ -100,10 +117,11 @@ class Fleet:
                 self._end(name, "ended")
             except PipelineStuckError:
                 raise
-            except StreamsegError as error:
+            except Exception as error:  # whatever it is, it is this stream's alone
                 self._end(name, "failed")
                 if len(self.runs) == 1 and not self._failures:
                     raise
+                _log.debug("stream %s failed", name, exc_info=error)
                 self._fail(name, error)
         if len(self._over) < len(self.runs):
             return False
@@ -125,7 +143,7 @@ class Fleet:
         return True
 
     @property
-    def failed(self) -> Mapping[str, StreamsegError]:
+    def failed(self) -> Mapping[str, Exception]:
         """What went wrong, by stream."""
         return self._failures
 
@@ -133,11 +151,22 @@ class Fleet:
         """Take over what may change while the runs go on; streams that come or go are not among that.
 
         Raises:
-            StreamsegError: something cannot be had as asked; the streams before it have changed.
+            StreamsegError: something cannot be had as asked; nothing has changed.
         """
+        running = {name: run for name, run in self.runs.items() if name in settings and name not in self._over}
+        # All or nothing: a mistake in one stream's settings changes none of them.
+        looks = {name: run.prepare_change(settings[name], self._say) for name, run in running.items()}
+        for name, run in running.items():
+            run.change(settings[name], looks[name])
+
+    def end(self) -> None:
+        """Break off what still runs, and wait until nothing of it does."""
         for name, run in self.runs.items():
-            if name in settings and name not in self._over:
-                run.change(settings[name], self._say)
+            if name not in self._over and run.pipeline.running:
+                run.abort()
+                # What it was about to say is not what is being raised now.
+                with contextlib.suppress(Exception):
+                    run.pipeline.wait(_END_S)
 
     def close(self) -> None:
         """Let go of what the runs held; after they ended."""
@@ -188,15 +217,25 @@ class Fleet:
             for name, run in self.runs.items()
         }
 
+    @contextlib.contextmanager
+    def _bearing(self, name: str, several: bool) -> Iterator[None]:
+        """Within, what goes wrong with one of several streams is said, and the others go on."""
+        try:
+            yield
+        except StreamsegError as error:
+            if not several:
+                raise
+            self._fail(name, error)
+
+    def _voice_of(self, name: str, several: bool) -> Callable[[str], None]:
+        return (lambda line: self._say(f"{name}: {line}")) if several else self._say
+
     def _end(self, name: str, how: str) -> None:
         self._over[name] = how
 
-    def _fail(self, name: str, error: StreamsegError) -> None:
+    def _fail(self, name: str, error: Exception) -> None:
         self._failures[name] = error
-        self._prefixed(name)(str(error))
-
-    def _prefixed(self, name: str) -> Callable[[str], None]:
-        return lambda line: self._say(f"{name}: {line}")
+        self._voice_of(name, True)(str(error))
 
 
 def _refuse_shared_files(settings: Mapping[str, Settings]) -> None:

@@ -14,12 +14,13 @@ from streamseg.app.background import Look
 from streamseg.config import Settings, parse_background
 from streamseg.effects.slate import card
 from streamseg.engine import LIVE_TIME_BASE, Backoff, Reconnecting
-from streamseg.errors import ConfigError, SourceAbsentError, redact
+from streamseg.errors import ConfigError, SourceAbsentError, StreamsegError, redact
 from streamseg.frame import Colour, Frame, Origin, Plane, Source, VideoInfo
 from streamseg.libav import Recolour, moved
 from streamseg.pixels.fit import fit_planes
 from streamseg.pixels.planes import empty, split, yuv_colour
 from streamseg.segment.result import Matte
+from streamseg.sounds import form_of
 from streamseg.sources import LiveOptions, live_opener, open_source
 from streamseg.sources.oriented import Oriented
 
@@ -132,6 +133,7 @@ def _connect(
         info,
         first=first,
         fit=_Fit(info, settled),
+        form=form_of,
         shift=lambda packet, track, by_s: moved(packet, track, by_s + delay_s),
         wanted=wanted or (lambda: True),
         backoff=Backoff(longest_s=settings.source.longest_backoff_s),
@@ -246,7 +248,11 @@ class Slate:
         if self._picture is not None:
             return self._frame(self._picture)
         if self._background:
-            return self._look().effect(self._frame(self._black()), self._nobody(), 0.0).frame
+            try:
+                return self._look().effect(self._frame(self._black()), self._nobody(), 0.0).frame
+            except StreamsegError as error:  # the background is gone too
+                _log.warning("%s; a card is shown", error)
+                self._background = False
         return self._frame(self.card(state))
 
     def card(self, state: str) -> Plane:

@@ -34,19 +34,24 @@ class Sessions:
             self._shared[key] = _InTurns(Session(path, provider=provider, threads=threads))
         return self._shared[key]
 
+    def close(self) -> None:
+        """Nobody waits for a network any more: the runs end."""
+        for session in self._shared.values():
+            session.turns.close()
+
 
 class _InTurns:
     """A session that several threads may use; whoever has waited longest comes first."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._turns = Turns()
+        self.turns = Turns()
         self.provider = session.provider
         self.cpu_nodes = session.cpu_nodes
         self.threads = session.threads
 
     def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        with self._turns:
+        with self.turns:
             return self._session.run(outputs, feeds)
 
 

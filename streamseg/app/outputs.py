@@ -12,7 +12,8 @@ from typing import Any
 
 from streamseg.config import Settings, parse_background
 from streamseg.engine import Backoff, Reopening
-from streamseg.errors import ConfigError, SinkAbsentError, redact
+from streamseg.errors import ConfigError, SinkAbsentError
+from streamseg.errors import redact as shown
 from streamseg.frame import Plane, Sink, Source
 from streamseg.segment.describe import record
 from streamseg.sinks import LinesSink, MatteSink, open_sink, same_file
@@ -110,16 +111,27 @@ def open_sinks(
     """
     output = settings.output
     sinks: dict[str, Sink] = {}
+
+    def add(url: str, sink: Sink) -> None:
+        name = shown(url)
+        while name in sinks:  # two URLs that differ only in what is not shown
+            name += "'"
+        sinks[name] = sink
+        stack.callback(sink.close)
+
     for url in outputs:
-        sinks[redact(url)] = _open_one(settings, url, source, alpha=alpha, slate=slate)
-        stack.callback(sinks[redact(url)].close)
+        add(url, _open_one(settings, url, source, alpha=alpha, slate=slate))
     if output.matte:
-        sinks[output.matte] = MatteSink(output.matte, source.info)
-        stack.callback(sinks[output.matte].close)
+        add(output.matte, MatteSink(output.matte, source.info))
     if output.results:
-        sinks[output.results] = LinesSink(output.results, record)
-        stack.callback(sinks[output.results].close)
-    return sinks
+        add(output.results, LinesSink(output.results, record))
+    if not source.info.live or len(sinks) == 1:
+        return sinks
+    # One that fails must not end the others.
+    return {
+        name: sink if isinstance(sink, Reopening) else Reopening(None, name=name, first=sink)
+        for name, sink in sinks.items()
+    }
 
 
 def _open_one(settings: Settings, url: str, source: Source, *, alpha: bool, slate: Plane | None) -> Sink:
@@ -129,7 +141,11 @@ def _open_one(settings: Settings, url: str, source: Source, *, alpha: bool, slat
         "quality": output.quality or None,
         "threads": output.threads,
     }
-    if url.startswith(("http://", "https://")):
+    if alpha and is_live_output(url):
+        raise ConfigError(
+            f"background transparent cannot go to {shown(url)}, which has no opacity: the room would show"
+        )
+    if url.lower().startswith(("http://", "https://")):
         host, port = listen_address(url)
         return PreviewSink(host, port, token=output.token or None, title=info.name)
     if url.startswith("virtualcam:"):
@@ -170,4 +186,4 @@ def _lasting(settings: Settings, url: str, open_it: Callable[[Callable[[], bool]
     except SinkAbsentError as error:
         _log.warning("%s; waiting for it", error)
         first = None
-    return Reopening(open_it, name=redact(url), first=first, backoff=backoff)
+    return Reopening(open_it, name=shown(url), first=first, backoff=backoff)

@@ -14,9 +14,10 @@ from typing import Any
 import cv2
 
 import streamseg
-from streamseg.app.background import VirtualBackground, look_of
-from streamseg.config import Settings
-from streamseg.engine import Beside, Pipeline, Reconnecting, Reopening
+from streamseg.app.background import Look, VirtualBackground, look_of
+from streamseg.config import Settings, parse_background
+from streamseg.engine import Beside, FailClosed, Pipeline, Reconnecting, Reopening
+from streamseg.errors import ConfigError
 from streamseg.frame import Sink, Source
 from streamseg.segment.load import Segmenter
 from streamseg.segment.store import ResolvedModel
@@ -33,6 +34,7 @@ class Run:
     pipeline: Pipeline
     source: Source
     process: VirtualBackground
+    closed: FailClosed | None
     segmenter: Segmenter
     keep: frozenset[int] | None
     model: ResolvedModel
@@ -71,25 +73,39 @@ class Run:
 
     @property
     def state(self) -> tuple[str, str]:
-        """``live``, ``connecting``, ``reconnecting`` or ``idle``, and why not live.
+        """``live``, ``connecting``, ``reconnecting``, ``idle`` or ``failed``, and why not live.
 
         A run that is over is the fleet's to tell.
         """
+        if self.closed is not None and self.closed.failing:
+            return "failed", self.closed.failing
         source = self.source.main if isinstance(self.source, Beside) else self.source
         return (source.state, source.reason) if isinstance(source, Reconnecting) else ("live", "")
+
+    @property
+    def incomplete(self) -> list[str]:
+        """The outputs that were lost for good while the others went on."""
+        return [url for url, sink in self.sinks.items() if isinstance(sink, Reopening) and sink.lost_for_good]
 
     @property
     def frames_out(self) -> int:
         """Pictures written to the first output."""
         return self.pipeline.metrics.get("frames out 0")
 
-    def change(self, settings: Settings, say: Callable[[str], None]) -> None:
-        """Take over what may change while it runs: background, edges, smoothing, thresholds, the largest alone.
+    def prepare_change(self, settings: Settings, say: Callable[[str], None]) -> Look:
+        """The look of other settings for `change`.
 
         Raises:
-            StreamsegError: it cannot be had as asked; everything stays as it was.
+            StreamsegError: it cannot be had as asked.
         """
-        self.process.change(look_of(settings, self.source.info, self.keep, self.pipeline.metrics, say))
+        was, now = (parse_background(of.background.spec)[0] == "transparent" for of in (self.settings, settings))
+        if was != now:
+            raise ConfigError("the background cannot become transparent, or cease to be, while it runs; start anew")
+        return look_of(settings, self.source.info, self.keep, self.pipeline.metrics, say)
+
+    def change(self, settings: Settings, look: Look) -> None:
+        """Take over what may change while it runs: background, edges, smoothing, thresholds, the largest alone."""
+        self.process.change(look)
         self.segmenter.retune(confidence=settings.model.confidence, iou=settings.model.iou)
 
     def measured(self) -> dict[str, Any]:
@@ -102,9 +118,10 @@ class Run:
                 if f"{stage}-{number}" in stages:
                     stages[f"{stage} {url}"] = stages.pop(f"{stage}-{number}")
             own = dict(getattr(sink, "counts", {}))
+            refused = sum(own.get(name, 0) for name in ("pictures dropped while closed", "dropped"))
             sinks[url] = {
                 "state": sink.state if isinstance(sink, Reopening) else "open",
-                "frames": counts.pop(f"frames out {number}", 0),
+                "frames": counts.pop(f"frames out {number}", 0) - refused,
                 "reopens": own.pop("reopened", 0),
                 "counts": own,
             }
@@ -144,7 +161,7 @@ class Run:
                 **{name: count for name, count in measured["counts"].items() if name != "frames in"},
             },
             "wall_s": round(wall_s, 3),
-            "fps": round(frames_in / wall_s, 2) if wall_s > 0 else None,
+            "fps": round(measured["stages"].get("process", {}).get("count", 0) / wall_s, 2) if wall_s > 0 else None,
             "stages": measured["stages"],
             "rss_bytes": rss_bytes(),
             "model": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -16,7 +17,9 @@ __all__ = ["Voice", "logged", "tell"]
 
 def tell(line: str) -> None:
     """One line to the user, on standard error."""
-    print(redact(line), file=sys.stderr, flush=True)
+    # A terminal that was closed, or a reader that went, is no reason to stop.
+    with contextlib.suppress(OSError):
+        print(redact(line), file=sys.stderr, flush=True)
 
 
 class Voice:
@@ -43,7 +46,8 @@ class Voice:
             return
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         told = json.dumps({"time": now, "level": level, "message": message, **fields}, default=str)
-        print(redact(told), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(redact(told), file=sys.stderr, flush=True)
 
 
 class _Handler(logging.Handler):

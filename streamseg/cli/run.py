@@ -220,6 +220,8 @@ class _Watch:
             raise
         finally:
             self._notifier.stopping()
+            # Whatever went wrong, nothing of ours goes on behind the user's back.
+            fleet.end()
             fleet.close()
             self._remark()
             wall_s = time.monotonic() - began
@@ -237,7 +239,10 @@ class _Watch:
             voice(f"{lead}{outcome}: {frames} frames in {wall_s:.1f} s ({rate}) to {written}")
         if signals.received:
             return 128 + signals.received[0]
-        return 1 if fleet.failed else 0
+        for name, run in fleet.runs.items():
+            for url in run.incomplete:
+                voice.event("warning", f"{name}: {url} is not complete" if name else f"{url} is not complete")
+        return 1 if fleet.failed or any(run.incomplete for run in fleet.runs.values()) else 0
 
     def _shown(self) -> AbstractContextManager[Callable[[], None]]:
         runs = list(self._fleet.runs.values())
@@ -294,6 +299,7 @@ class _Signals:
         self.received: list[int] = []
         self.reload = False
         self.fleet: Fleet | None = None
+        self._terminal = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
 
     def __enter__(self) -> _Signals:
         self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -307,7 +313,11 @@ class _Signals:
             signal.signal(number, handler)
 
     def _ask_for_reload(self, number: int, frame: FrameType | None) -> None:
-        self.reload = True
+        # The terminal was closed: who started it there does not want it to go on unseen, with the camera open.
+        if self._terminal is not None and not _answers(self._terminal):
+            self._handle(number, frame)
+        else:
+            self.reload = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received.append(number)
@@ -317,6 +327,15 @@ class _Signals:
             self.fleet.stop()
         else:
             self.fleet.abort()
+
+
+def _answers(terminal: int) -> bool:
+    """Whether a terminal is still there; one that was closed stays a file that can only be closed."""
+    try:
+        os.tcgetpgrp(terminal)
+    except OSError:
+        return False
+    return True
 
 
 def _write_report(path: str, report: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Frame, Output, Plane
-from streamseg.pixels.blend import light_wrap, over
+from streamseg.pixels.blend import blank, light_wrap, over
 from streamseg.pixels.blur import blur_background
 from streamseg.pixels.decontaminate import decontaminate
 from streamseg.pixels.fit import Fit, fit_planes
@@ -141,7 +141,9 @@ class Background:
             alpha = self.opacity(frame, matte)
         if self._backdrop is None:
             foreground = decontaminate(frame.planes, alpha) if self._edges.decontaminate else frame.planes
-            return Output(frame.with_picture(foreground, alpha), segmentation, alpha)
+            # Who ignores the opacity, or takes it away, must not find the room behind it.
+            black = yuv_colour((0, 0, 0), frame.colour, frame.height)
+            return Output(frame.with_picture(blank(foreground, alpha, black), alpha), segmentation, alpha)
         # The sinks still read the last picture while this one is made: each gets an array of its own.
         out = np.empty_like(frame.planes)
         with self._timed("backdrop"):

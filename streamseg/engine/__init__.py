@@ -4,6 +4,7 @@ from streamseg.engine.beside import Beside
 from streamseg.engine.channel import Channel, ChannelClosed
 from streamseg.engine.metrics import Metrics, Summary
 from streamseg.engine.paced import Paced
+from streamseg.engine.parallel import in_parallel
 from streamseg.engine.pipeline import Pipeline, StandIn
 from streamseg.engine.reconnect import LIVE_TIME_BASE, Backoff, Opener, Reconnecting, Reopening
 from streamseg.engine.standin import FailClosed
@@ -25,4 +26,5 @@ __all__ = [
     "StandIn",
     "Summary",
     "Turns",
+    "in_parallel",
 ]

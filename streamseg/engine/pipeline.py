@@ -113,9 +113,15 @@ class Pipeline:
             thread.start()
 
     def stop(self) -> None:
-        """Ask the run to end: what is under way is finished and written. Any thread, any number of times."""
+        """Ask the run to end: what is under way is finished and written. Any thread, any number of times.
+
+        Of a live source, a frame that still waits is let go.
+        """
         self._stopping.set()
         self._source.interrupt()
+        if self._source.info.live:
+            # Nobody misses the one frame that waits, and a slow network would take its time for it.
+            self._captured.abort()
 
     def abort(self) -> None:
         """Ask the run to end at once: what is under way is discarded and no sink is finished."""
@@ -129,6 +135,11 @@ class Pipeline:
         for number, channel in enumerate(self._finished):
             reasons[f"sink {number} slower than processing"] = channel.dropped
         return {reason: count for reason, count in reasons.items() if count}
+
+    @property
+    def running(self) -> bool:
+        """Whether one of its threads lives."""
+        return any(thread.is_alive() for thread in self._threads)
 
     @property
     def stopping(self) -> bool:

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Protocol
@@ -21,9 +21,11 @@ LIVE_TIME_BASE = Fraction(1, 90000)
 
 _log = logging.getLogger(__name__)
 # How often a source that is waited for is asked whether it is there again.
-_LOOK_EVERY_S = 0.1
-# More than this between the stream's clock and ours from one frame to the next is a jump of the stream's clock.
+_LOOK_EVERY_S = 0.2
+# A step of the stream's clock that is longer than ours by more than this, or back by as much, is a jump of it.
 _CLOCK_JUMP_S = 1.0
+# A stream that stays behind its own clock for so long has paused; one that catches up was only held up on the way.
+_BEHIND_FOR_S = 1.0
 _SMALLEST_STEP_S = 0.001
 
 
@@ -98,6 +100,7 @@ class Reconnecting:
         first: the source, where it is open already.
         fit: makes a frame of another size or colour like `info` says.
         shift: ``shift(packet, track, seconds)``: the packet on another track, that much later.
+        form: what has to be the same for sound to go on under the same track after a reconnect.
         wanted: whether anybody wants pictures; while not, the source is closed.
         backoff: between tries.
     """
@@ -110,6 +113,7 @@ class Reconnecting:
         first: Source | None = None,
         fit: Callable[[Frame], Frame] = lambda frame: frame,
         shift: Callable[[Packet, Track, float], Packet] | None = None,
+        form: Callable[[Track], Hashable] = lambda track: (track.index, track.kind, track.codec),
         wanted: Callable[[], bool] = lambda: True,
         backoff: Backoff | None = None,
     ) -> None:
@@ -117,6 +121,7 @@ class Reconnecting:
         self._info = info
         self._fit = fit
         self._shift = shift
+        self._form = form
         self._wanted = wanted
         self._backoff = backoff or Backoff()
         self._stopping = threading.Event()
@@ -131,9 +136,11 @@ class Reconnecting:
         self._last: Frame | None = None
         self._offset_s: float | None = None  # from the stream's clock to ours; None before its first frame
         self._stream_s = 0.0
+        self._lag_s = 0.0  # the least that the stream was behind its own clock, between the two clocks' zeros
+        self._behind_since: float | None = None
         self._index = 0
         self._packets: list[Packet] = []
-        self._tracks = {(track.kind, track.codec): track for track in reversed(info.tracks)}
+        self._tracks = {form(track): track for track in info.tracks}
         self._source_index = 0
 
     @property
@@ -168,6 +175,8 @@ class Reconnecting:
             if not self._wanted():
                 self._rest()
                 continue
+            if self._state == "idle":
+                self._state = "connecting"
             source = self._current or self._connect()
             if source is None:
                 continue
@@ -226,12 +235,11 @@ class Reconnecting:
 
     def _wait(self, wait_s: float) -> None:
         deadline = time.monotonic() + wait_s
-        before = self._opener.ready()
+        # Who answers now and could not be opened is not asked again and again.
+        absent = self._opener.ready() is False
         while (left_s := deadline - time.monotonic()) > 0 and not self._stopping.wait(min(left_s, _LOOK_EVERY_S)):
-            now = self._opener.ready()
-            if now and before is False:
+            if absent and self._opener.ready():
                 return
-            before = now
 
     def _rest(self) -> None:
         if self._state != "idle":
@@ -273,11 +281,11 @@ class Reconnecting:
         if self._offset_s is None:
             self._greet()
         gap_s = 0.0 if last is None else frame.captured_at - last.captured_at
-        jump = self._offset_s is not None and abs((stream_s - self._stream_s) - gap_s) > _CLOCK_JUMP_S
-        if self._offset_s is None or jump:
-            self._counts["jumps of the stream's clock"] += jump
-            self._offset_s = (0.0 if last is None else last.seconds + gap_s) - stream_s
-        now_s = stream_s + self._offset_s
+        if self._offset_s is None:
+            self._anchor(frame, (0.0 if last is None else last.seconds + gap_s) - stream_s)
+        else:
+            self._follow(frame, stream_s, gap_s)
+        now_s = stream_s + (self._offset_s or 0.0)
         if last is not None:
             now_s = max(now_s, last.seconds + _SMALLEST_STEP_S)
         # What the source itself left out is left out of our count too: a gap in the index is a drop.
@@ -289,6 +297,31 @@ class Reconnecting:
         self._last = placed
         self._take_packets(source)
         return placed
+
+    def _anchor(self, frame: Frame, offset_s: float) -> None:
+        self._offset_s = offset_s
+        self._lag_s, self._behind_since = frame.captured_at - frame.seconds, None
+
+    def _follow(self, frame: Frame, stream_s: float, gap_s: float) -> None:
+        """Shift the stream's clock anew where it no longer fits ours.
+
+        A late burst does not mean that: it has its right times.
+        """
+        last, offset_s = self._last, self._offset_s
+        assert last is not None
+        assert offset_s is not None
+        lag_s = frame.captured_at - stream_s
+        behind_s = lag_s - self._lag_s
+        if not -_CLOCK_JUMP_S <= stream_s - self._stream_s <= gap_s + _CLOCK_JUMP_S:
+            self._counts["jumps of the stream's clock"] += 1
+            self._anchor(frame, last.seconds + gap_s - stream_s)
+        elif behind_s <= _CLOCK_JUMP_S:
+            self._lag_s, self._behind_since = min(self._lag_s, lag_s), None
+        elif self._behind_since is None:
+            self._behind_since = frame.captured_at
+        elif frame.captured_at - self._behind_since > _BEHIND_FOR_S:
+            self._counts["jumps of the stream's clock"] += 1
+            self._anchor(frame, offset_s + behind_s)
 
     def _greet(self) -> None:
         self._backoff.reset()
@@ -307,7 +340,7 @@ class Reconnecting:
             return
         for packet in packets:
             # After a reconnect the tracks are other objects: what is of the same kind goes on under the first one.
-            track = self._tracks.setdefault((packet.track.kind, packet.track.codec), packet.track)
+            track = self._tracks.setdefault(self._form(packet.track), packet.track)
             self._packets.append(self._shift(packet, track, self._offset_s))
 
 
@@ -315,7 +348,8 @@ class Reopening:
     """A sink that comes back; a `Sink`. What cannot be written meanwhile is dropped and counted.
 
     Args:
-        open_sink: ``open_sink(given_up)`` opens it, or raises `SinkError`, soon when `given_up()` becomes true.
+        open_sink: ``open_sink(given_up)`` opens it, or raises `SinkError`, soon when `given_up()` becomes true. None
+            where it cannot be opened again: it is then given up when it is lost, and the others go on.
         name: for messages, without a password.
         first: the sink, where it is open already.
         backoff: between tries.
@@ -323,7 +357,7 @@ class Reopening:
 
     def __init__(
         self,
-        open_sink: Callable[[Callable[[], bool]], Sink],
+        open_sink: Callable[[Callable[[], bool]], Sink] | None,
         *,
         name: str,
         first: Sink | None = None,
@@ -353,6 +387,11 @@ class Reopening:
         """Drops and reopenings so far, by name."""
         current: Mapping[str, int] = getattr(self._sink, "counts", {})
         return dict(self._counts + self._past + Counter(current))
+
+    @property
+    def lost_for_good(self) -> bool:
+        """Whether it was lost and cannot be opened again."""
+        return self._open is None and self._counts["lost"] > 0
 
     @property
     def current(self) -> Sink | None:
@@ -395,7 +434,7 @@ class Reopening:
         self._stopping.set()
 
     def _reopen(self) -> Sink | None:
-        if self._stopping.is_set() or time.monotonic() < self._due:
+        if self._open is None or self._stopping.is_set() or time.monotonic() < self._due:
             return None
         try:
             self._sink = self._open(self._stopping.is_set)
@@ -420,7 +459,8 @@ class Reopening:
     def _wait_after(self, error: SinkError) -> None:
         reason = redact(str(error))
         if reason != self._reason and not self._stopping.is_set():
-            _log.warning("%s: %s; trying again", self._name, reason)
+            further = "trying again" if self._open is not None else "given up, the other outputs go on"
+            _log.warning("%s: %s; %s", self._name, reason, further)
             self._reason = reason
         self._due = time.monotonic() + self._backoff.next_s()
 

@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 _STALL_S = 0.5
 _STALL_INTERVALS = 3
 _STEP_S = 0.001
+_LONGEST_INTERVAL_S = 60.0
 
 
 class FailClosed:
@@ -63,6 +64,11 @@ class FailClosed:
         self._said = ""
 
     @property
+    def failing(self) -> str:
+        """Why the last frame could not be processed; empty when it could."""
+        return self._said
+
+    @property
     def stall_s(self) -> float:
         """Without a frame for so long, the slate is shown."""
         return max(_STALL_S, _STALL_INTERVALS * statistics.median(self._intervals_s))
@@ -70,7 +76,8 @@ class FailClosed:
     def __call__(self, frame: Frame) -> Output:
         """The composite, or the slate when it cannot be made."""
         now = self._clock()
-        if self._arrived is not None and 0 < now - self._arrived < self.stall_s:
+        # An outage is one interval among many: the median does not care.
+        if self._arrived is not None and 0 < now - self._arrived < _LONGEST_INTERVAL_S:
             self._intervals_s.append(now - self._arrived)
         self._arrived = now
         if self._shown is not None and frame.seconds <= self._shown.seconds:

@@ -9,7 +9,7 @@ from streamseg.frame import Plane
 from streamseg.pixels.planes import halve, split
 from streamseg.pixels.tiles import STRIP_ROWS
 
-__all__ = ["light_wrap", "over", "over_plane"]
+__all__ = ["blank", "light_wrap", "over", "over_plane"]
 
 
 def over(foreground: Plane, background: Plane, alpha: Plane, out: Plane) -> Plane:
@@ -75,3 +75,26 @@ def light_wrap(picture: Plane, background: Plane, alpha: Plane, strength: float)
     half = halve(weight)
     over_plane(back_u, u.copy(), half, u)
     over_plane(back_v, v.copy(), half, v)
+
+
+def blank(planes: Plane, alpha: Plane, yuv: tuple[int, int, int]) -> Plane:
+    """The picture with one colour where nothing of it is meant to be seen.
+
+    Args:
+        planes: (H * 3 / 2, W) uint8.
+        alpha: (H, W) uint8; the colour is put where it is 0, in the chroma where all four of a sample are.
+        yuv: the colour's samples.
+
+    Returns:
+        (H * 3 / 2, W) uint8, a new array.
+    """
+    out = planes.copy()
+    y, u, v = split(out)
+    hidden = cv2.compare(alpha, 0, cv2.CMP_EQ)
+    height, width = alpha.shape
+    # The least of four: 255 where all of them are hidden.
+    rows = np.minimum(hidden[0:height:2], hidden[1:height:2])
+    few = np.minimum(rows[:, 0:width:2], rows[:, 1:width:2])
+    for plane, value, where in ((y, yuv[0], hidden), (u, yuv[1], few), (v, yuv[2], few)):
+        plane[where > 0] = value
+    return out

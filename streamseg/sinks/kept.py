@@ -11,6 +11,7 @@ import av
 from streamseg.frame import Track
 from streamseg.libav import reason
 from streamseg.sinks.tracks import stream_metadata
+from streamseg.sounds import form_of
 
 __all__ = ["KeptTracks"]
 
@@ -45,7 +46,7 @@ class KeptTracks:
             if self._seen.get(track.index) is track or track.kind == "attachment":
                 continue
             self._seen[track.index] = track
-            form = _form(track)
+            form = form_of(track)
             if self._forms.get(track.index) == form:
                 continue
             self._forms[track.index] = form
@@ -68,11 +69,3 @@ class KeptTracks:
         """Let go of the copies."""
         for shelf in self._shelves:
             shelf.close()
-
-
-def _form(track: Track) -> tuple[Any, ...]:
-    """What has to stay the same for packets to go into one stream."""
-    if track.kind != "audio":
-        return (track.codec,)
-    context = track.template.codec_context
-    return (track.codec, context.sample_rate, context.layout.nb_channels, bytes(context.extradata or b""))
