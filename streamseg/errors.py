@@ -17,7 +17,7 @@
     └── PipelineAborted        the user wanted it to end at once
 
 Messages say what, with which value, and what to do next: lower case, no trailing dot, on one line. They never hold a
-password: use `redact` on any text that may carry a URL.
+password: use `shown` on a URL, and `redact` on any text that may carry one.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ __all__ = [
     "SourceOpenError",
     "StreamsegError",
     "redact",
+    "shown",
 ]
 
 
@@ -118,8 +119,9 @@ class PipelineAborted(StreamsegError):  # noqa: N818 - nothing went wrong
     exit_code = 130
 
 
-# Greedy: a password may itself hold / or @, and hiding too much is the lesser harm.
-_USERINFO = re.compile(r"(?<=://)[^\s'\"]*@")
+# Greedy: a password may itself hold / or @ or quotes, and hiding too much is the lesser harm.
+_USERINFO = re.compile(r"(?<=://)\S*@")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
 
 
 def redact(text: str) -> str:
@@ -129,3 +131,28 @@ def redact(text: str) -> str:
     'cannot open rtsp://***@camera/1: timed out'
     """
     return _USERINFO.sub("***@", text)
+
+
+def shown(url: str) -> str:
+    """What anybody may read of `url`: no user or password, no query, and of RTMP no stream key.
+
+    What is no URL, such as the name of a file, stays as it is. So does what was shown already.
+
+    >>> shown("rtmp://me:secret@host/live/key?token=1")
+    'rtmp://***@host/live/***'
+    """
+    match = _URL.match(url)
+    if match is None or match[1].lower() == "file":
+        return url
+    scheme, authority, tail = match[1].lower(), match[2], match[3]
+    _, at, place = authority.rpartition("@")
+    if "@" in tail and (at or ":" in authority + tail):
+        # Most likely a password with a bare / ? or # in it, so what precedes the last @ tells nothing for sure.
+        before, at, tail = tail.rpartition("@")
+        if re.search("[?#]", before):
+            return f"{scheme}://***"
+        place = ""
+    path = re.split("[?#]", tail, maxsplit=1)[0]
+    if scheme.startswith("rtmp"):
+        path = re.sub(r"[^/]+(/*)$", r"***\1", path)
+    return f"{scheme}://{'***@' if at else ''}{place}{path}"
