@@ -61,7 +61,13 @@ def test_what_counts_as_live(url: str, live: bool) -> None:
         ("rtsp://me:p@ss@cam/1", "rtsp://me:p%40ss@cam/1", "rtsp://***@cam/1"),
         ("rtsp://me:p%40s%2Fs@cam/1", "rtsp://me:p%40s%2Fs@cam/1", "rtsp://***@cam/1"),
         ("rtsp://m%40e:100%@cam/1", "rtsp://m%40e:100%25@cam/1", "rtsp://***@cam/1"),
-        ("http://me@cam/a@b?pw=x@y#z", "http://me@cam/a@b?pw=x@y#z", "http://***@cam/a@b"),
+        ("http://me@cam/a@b?pw=x@y#z", "http://me@cam/a@b?pw=x@y#z", "http://***"),
+        ("rtsp://me:p'\"w@cam/1", "rtsp://me:p%27%22w@cam/1", "rtsp://***@cam/1"),
+        ("rtsp://me:a%3Fb@cam/1", "rtsp://me:a%3Fb@cam/1", "rtsp://***@cam/1"),
+        ("RTSP://Cam/1", "rtsp://Cam/1", "rtsp://Cam/1"),
+        ("rtmp://host/live/key?k=1", "rtmp://host/live/key?k=1", "rtmp://host/live/***"),
+        ("http://cam:81/a@b?t=1", "http://cam:81/a@b?t=1", "http://***@b"),
+        ("http://cam/a@b?t=1", "http://cam/a@b?t=1", "http://cam/a@b"),
         ("http://[::1]:81/v", "http://[::1]:81/v", "http://[::1]:81/v"),
         ("rtsp://cam/1?user=admin&password=x", "rtsp://cam/1?user=admin&password=x", "rtsp://cam/1"),
     ],
@@ -77,6 +83,13 @@ def test_passwords_reach_the_library_and_nobody_else(url: str, given: str, shown
     ("url", "options", "message"),
     [
         ("ftp://me:secret@host/a", PLAIN, "no source of kind ftp"),
+        ("rtsp://me:secret?x@cam/1", PLAIN, "write / [?] and # in a user or password as %2F, %3F and %23"),
+        ("rtsp://me:secret#x@cam/1", PLAIN, "%2F, %3F and %23"),
+        ("rtsp://me:secret/x@cam/1", PLAIN, "%2F, %3F and %23"),
+        ("rtsp://me:1234?secret@cam/1", PLAIN, "%2F, %3F and %23"),
+        ("rtsp://me:secret@[cam/1", PLAIN, "its host cannot be read"),
+        ("rtsp://me:secret@[cam]/1", PLAIN, "its host cannot be read"),
+        ("rtsp://[::1/x", PLAIN, "its host cannot be read"),
         ("rtsp:///path", PLAIN, "names no host"),
         ("rtsp://me:secret@cam:99999/1", PLAIN, "port must be a number from 1 to 65535"),
         ("rtsp://me:secret@cam:http/1", PLAIN, "port must be a number from 1 to 65535"),
@@ -96,7 +109,7 @@ def test_urls_that_can_never_work(url: str, options: LiveOptions, message: str) 
     assert text[0].islower()
     assert not text.endswith(".")
     assert not isinstance(caught.value, SourceAbsentError)
-    with pytest.raises(SourceOpenError, match=r"ftp|host|port|transport|rtsps|cameras"):
+    with pytest.raises(SourceOpenError, match=r"ftp|host|port|password|transport|rtsps|cameras"):
         live_opener(url, options)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from urllib.parse import quote, unquote, urlsplit
 
-from streamseg.errors import SourceOpenError, redact
+from streamseg.errors import SourceOpenError, shown
 from streamseg.frame import Colour
 
 __all__ = ["MAX_PIXELS", "Address", "LiveOptions", "is_live_url", "network_address", "screen_address"]
@@ -101,32 +101,33 @@ def network_address(url: str, options: LiveOptions) -> Address:
     scheme = match[1].lower() if match else ""
     if match is None or scheme not in _PORTS:
         raise SourceOpenError(
-            redact(f"cannot open {url}: no source of kind {scheme or 'that'}; {', '.join(_PORTS)} are known")
+            f"cannot open {shown(url)}: no source of kind {scheme or 'that'}; {', '.join(_PORTS)} are known"
         )
     userinfo, place = _split(url[match.end() :])
-    hidden = "***@" if userinfo else ""
+    told = shown(url)
+    if _hides_a_password(userinfo, place):
+        raise SourceOpenError(f"cannot open {told}: write / ? and # in a user or password as %2F, %3F and %23")
     try:
         parts = urlsplit(f"{scheme}://{place}")
         name, port = parts.hostname, parts.port if parts.port is not None else _PORTS[scheme]
     except ValueError as error:
-        text = str(error).lower()
-        what = "the port must be a number from 1 to 65535" if "port" in text else text
-        raise SourceOpenError(f"cannot open {scheme}://{hidden}{place.partition('?')[0]}: {what}") from error
-    # Queries hold tokens as often as not.
-    shown = f"{scheme}://{hidden}{place.partition('?')[0].partition('#')[0]}"
+        # Its own words may hold what stands before the @.
+        port_is_wrong = "port" in str(error).lower()
+        what = "the port must be a number from 1 to 65535" if port_is_wrong else "its host cannot be read"
+        raise SourceOpenError(f"cannot open {told}: {what}") from None
     if not name:
-        raise SourceOpenError(f"cannot open {shown}: it names no host")
+        raise SourceOpenError(f"cannot open {told}: it names no host")
     if not port:
-        raise SourceOpenError(f"cannot open {shown}: the port must be a number from 1 to 65535")
+        raise SourceOpenError(f"cannot open {told}: the port must be a number from 1 to 65535")
     if options.size_wh or options.rate or options.pixel_format:
         raise SourceOpenError(
-            f"cannot open {shown} with a size, rate or format: only cameras can choose; leave them out"
+            f"cannot open {told} with a size, rate or format: only cameras can choose; leave them out"
         )
     return Address(
         url=f"{scheme}://{_encoded(userinfo)}{place}",
-        shown=shown,
+        shown=told,
         format="rtsp" if scheme in ("rtsp", "rtsps") else None,
-        options=_options(scheme, shown, options),
+        options=_options(scheme, told, options),
         host=None if scheme == "srt" else (name, port),
     )
 
@@ -138,6 +139,12 @@ def _split(rest: str) -> tuple[str, str]:
     return (rest[:at], rest[at + 1 :]) if at >= 0 else ("", rest)
 
 
+def _hides_a_password(userinfo: str, place: str) -> bool:
+    """Whether a bare / ? or # cuts a password off from its @: what looks like the port is none, or no path follows."""
+    found = re.match(r"[^/?#\[]*:([^/?#]*)([/?#]).*@", place, re.DOTALL)
+    return not userinfo and found is not None and (not found[1].isdecimal() or found[2] != "/")
+
+
 def _encoded(userinfo: str) -> str:
     if not userinfo:
         return ""
@@ -145,13 +152,13 @@ def _encoded(userinfo: str) -> str:
     return f"{quote(unquote(user), safe='')}{colon}{quote(unquote(password), safe='')}@"
 
 
-def _options(scheme: str, shown: str, options: LiveOptions) -> dict[str, str]:
+def _options(scheme: str, told: str, options: LiveOptions) -> dict[str, str]:
     if options.transport not in ("tcp", "udp"):
-        raise SourceOpenError(f"cannot open {shown}: no transport {options.transport!r}; tcp and udp are known")
+        raise SourceOpenError(f"cannot open {told}: no transport {options.transport!r}; tcp and udp are known")
     common = {"max_pixels": str(options.max_pixels)}
     if scheme in ("rtsp", "rtsps"):
         if scheme == "rtsps" and options.transport == "udp":
-            raise SourceOpenError(f"cannot open {shown} over udp: rtsps goes over tcp only; leave the transport out")
+            raise SourceOpenError(f"cannot open {told} over udp: rtsps goes over tcp only; leave the transport out")
         return common | {
             "rtsp_transport": options.transport,
             "allowed_media_types": "video+audio" if options.audio else "video",
