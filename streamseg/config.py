@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from streamseg.errors import ConfigError
+from streamseg.errors import ConfigError, redact
 from streamseg.units import parse_duration_s, parse_size_bytes
 
 __all__ = ["Settings", "keys", "load_runs", "load_settings", "parse_background", "presets"]
@@ -22,6 +22,9 @@ def _comma_list(value: object) -> object:
     """`a, b` on the command line means the list `[a, b]` of YAML."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
+
+# Their values are never told, for they may hold a password or a key.
+_UNTOLD = ("source.url", "source.sub", "output.sinks", "output.token")
 
 Words = Annotated[list[str], BeforeValidator(_comma_list)]
 
@@ -335,8 +338,15 @@ def load_runs(
         its own on top; without ``streams:``, one under the empty name.
 
     Raises:
-        ConfigError: a file cannot be read, or a key or value is wrong; the message names it.
+        ConfigError: a file cannot be read, or a key or value is wrong; the message names it, without secrets.
     """
+    try:
+        return _runs(config, assignments, arguments or {})
+    except ConfigError as error:
+        raise ConfigError(redact(str(error))) from None
+
+
+def _runs(config: str | None, assignments: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Settings]:
     tree: dict[str, Any] = {}
     origin = "the command line"
     streams: dict[str, dict[str, Any]] = {"": {}}
@@ -354,9 +364,9 @@ def load_runs(
         merged = _merged(tree, own)
         for assignment in assignments:
             _assign(merged, assignment)
-        for key, value in (arguments or {}).items():
+        for key, value in arguments.items():
             _put(merged, key, value, "the command line")
-        if name and "source.url" in (arguments or {}):
+        if name and "source.url" in arguments:
             raise ConfigError(f"{origin} names the streams; leave out the source on the command line")
         runs[name] = _validated(merged, where)
     return runs
@@ -365,14 +375,15 @@ def load_runs(
 def _assign(tree: dict[str, Any], assignment: str) -> None:
     key, equals, text = assignment.partition("=")
     if not equals:
-        raise ConfigError(f"--set takes key=value, not {assignment!r}")
+        told = repr(assignment) if assignment in keys() else "a text without ="
+        raise ConfigError(f"--set takes key=value, not {told}")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         value = text
     if keys().get(key.strip(), ("",))[0] == "text":
         value = text  # 0x0, no and 12:30 are words here, whatever YAML makes of them
-    _put(tree, key.strip(), "" if value is None else value, f"--set {assignment}")
+    _put(tree, key.strip(), "" if value is None else value, "--set")
 
 
 def _validated(tree: dict[str, Any], origin: str) -> Settings:
@@ -385,7 +396,9 @@ def _validated(tree: dict[str, Any], origin: str) -> Settings:
         value = getattr(getattr(settings, section), leaf) if leaf else getattr(settings, section)
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and not text.isprintable():
-                raise ConfigError(f"{key} holds a control character: {text!r}; rename the file")
+                secret = key == "output.token" or (key in _UNTOLD and "://" in text)
+                told = "; take it out" if secret else f": {text!r}; rename the file"
+                raise ConfigError(f"{key} holds a control character{told}")
     return settings
 
 
@@ -396,7 +409,7 @@ def _streams(found: object, origin: str) -> dict[str, dict[str, Any]]:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", str(name)):
             raise ConfigError(f"{origin}: stream {name!r} needs a name of letters, digits, dots, dashes or underscores")
         if not isinstance(own, dict):
-            raise ConfigError(f"{origin}: stream {name} must be a mapping of settings, not {own!r}")
+            raise ConfigError(f"{origin}: stream {name} must be a mapping of settings, not {type(own).__name__}")
     return {str(name): own for name, own in found.items()}
 
 
@@ -460,6 +473,9 @@ def _type_words(field: Any) -> str:
     return words + "".join(f", {signs[name]} {bound:g}" for name, bound in bounds)
 
 
+_PLAIN_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "timestamp"))
+
+
 class _StrictLoader(yaml.SafeLoader):
     """Refuses a key that stands twice in one mapping; YAML itself would let the last one win silently."""
 
@@ -471,6 +487,10 @@ class _StrictLoader(yaml.SafeLoader):
                     None, None, f"key {key_node.value!r} stands twice", key_node.start_mark
                 )
             seen.add(key_node.value)
+        for key_node, value_node in node.value:
+            # As it was written: 0123 is no number here, and yes no truth.
+            if key_node.value == "token" and value_node.tag in _PLAIN_TAGS:
+                value_node.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep)
 
 
@@ -498,6 +518,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not valid YAML"
+        if re.search("alias|tag|anchor", problem):
+            problem = "a text that starts with *, & or ! needs quotes"
         if "\\t" in problem:
             problem = "a tab; YAML is indented with spaces"
         raise ConfigError(f"{path}{where}: {problem}") from None
@@ -538,7 +560,7 @@ def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
     for section in sections:
         branch = tree.setdefault(section, {})
         if not isinstance(branch, dict):
-            raise ConfigError(f"{section!r} must be a mapping, not {branch!r}")
+            raise ConfigError(f"{section!r} must be a mapping, not {type(branch).__name__}")
         tree = branch
     tree[leaf] = value
 
@@ -549,4 +571,6 @@ def _explain(error: ValidationError, origin: str) -> str:
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if first["type"] == "value_error":
         return f"{key}: {message} (from {origin})"
-    return f"{key} must be {message}, not {first['input']!r} (from {origin})"
+    untold = any(f"{key}.".startswith(f"{secret}.") or secret.startswith(f"{key}.") for secret in _UNTOLD)
+    found = f"a {type(first['input']).__name__}" if untold else repr(first["input"])
+    return f"{key} must be {message}, not {found} (from {origin})"

@@ -191,3 +191,45 @@ def test_the_environment_fills_in_secrets(tmp_path: Path, monkeypatch: pytest.Mo
 def test_wrong_live_settings_are_told(key: str, value: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_settings(None, [f"{key}={value}"])
+
+
+@pytest.mark.parametrize("value", ["123456", "0123", "1.50", "yes", "2024-01-02", "12:30", "'0x1F'"])
+def test_a_token_is_the_text_that_was_written(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(f"output: {{token: {value}}}\n")
+    assert load_settings(str(path)).output.token == value.strip("'")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("output: {token: [S3cret]}", "output.token must be a valid string, not a list"),
+        ("output: {token: {a: S3cret}}", "output.token must be a valid string, not a dict"),
+        ("output: S3cret", "output must be .*, not a str"),
+        ("output: {token: '${S}'}", "output.token holds a control character; take it out"),
+        ("output: {token: *S3cret}", r"line 1: a text that starts with \*, & or ! needs quotes"),
+        ("output: {token: !S3cret x}", r"line 1: a text that starts with \*, & or ! needs quotes"),
+        ("output: {sinks: [{a: S3cret}]}", "output.sinks.0 must be a valid string, not a dict"),
+        ("source: {url: ['rtsp://me:S3cret@cam']}", "source.url must be a valid string, not a list"),
+        ("source: {url: 'rtsp://me:${S}@cam/1'}", "source.url holds a control character; take it out"),
+        ("source: {sub: 'rtsp://me:${S}@cam/1'}", "source.sub holds a control character; take it out"),
+        ("output: {sinks: ['rtmp://host/live/${S}']}", "output.sinks holds a control character; take it out"),
+        ("background: {spec: 'rtsp://me:S3cret@cam'}", r"'rtsp://\*\*\*@cam' is no background"),
+        ("'rtsp://me:S3cret@cam': 1", r"unknown key 'rtsp://\*\*\*@cam'"),
+        ("streams: {a: S3cret}", "stream a must be a mapping of settings, not str"),
+    ],
+)
+def test_errors_hold_no_secrets(text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    monkeypatch.setenv("S", "S3cret\n")
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_runs(str(path))
+    assert "S3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("assignment", ["output.tokn=S3cret", "output.token:S3cret"])
+def test_wrong_assignments_hold_no_secrets(assignment: str) -> None:
+    with pytest.raises(ConfigError, match=r"output\.tok|key=value") as caught:
+        load_settings(None, [assignment])
+    assert "S3cret" not in str(caught.value)
