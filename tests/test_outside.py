@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from streamseg.child import Host
@@ -74,9 +75,9 @@ def crash(host: Host) -> None:
     raise RuntimeError("rtsp://me:secret@server/x is no good")
 
 
-def outside(entry: str, request: Any = None, **options: Any) -> Outside:
+def outside(entry: str, request: Any = None, name: str = "the peer", **options: Any) -> Outside:
     given = {"shape": SHAPE, "slots": 2, "open_s": 30.0, "stall_s": 0.3} | options
-    return Outside(f"tests.test_outside:{entry}", "the peer", request, **given)
+    return Outside(f"tests.test_outside:{entry}", name, request, **given)
 
 
 def picture(value: int) -> Any:
@@ -128,6 +129,14 @@ def test_refusals(absent: bool, kind: type[SinkOpenError]) -> None:
     with pytest.raises(SinkOpenError, match="cannot open it") as caught:
         outside("refuse", absent)
     assert type(caught.value) is kind
+
+
+def test_the_process_list_holds_no_key(tmp_path: Any) -> None:
+    half = outside("collect", str(tmp_path / "seen"), name="rtmp://me:pw@host/live/k3y?auth=1")
+    command = " ".join(psutil.Process(half.pid).cmdline())
+    half.close()
+    assert "streamseg rtmp://***@host/live/***" in command
+    assert not any(secret in command for secret in ("k3y", "pw", "auth"))
 
 
 def test_no_answer_is_absence() -> None:

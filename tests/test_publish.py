@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -20,6 +21,7 @@ import pytest
 
 from streamseg.errors import SinkAbsentError, SinkOpenError, SinkWriteError
 from streamseg.frame import Colour, Frame, Origin, Output, Packet, Track, VideoInfo
+from streamseg.sinks import publish_child
 from streamseg.sinks.publish import Publisher, open_publisher
 from tests.live_parts import RtspServer, free_port, nginx, rtsp_server, silent_server
 
@@ -264,6 +266,20 @@ def test_nobody_listens() -> None:
         assert "secret" not in str(caught.value)
 
 
+def test_a_scheme_in_upper_case() -> None:
+    for scheme, path in (("RTSP", "/rec"), ("RTMP", "/live/x")):
+        with pytest.raises(SinkAbsentError, match="connection refused"):
+            opened(f"{scheme}://127.0.0.1:{free_port()}{path}")
+
+
+def test_what_a_server_repeats_holds_no_key() -> None:
+    request: Any = SimpleNamespace(
+        url="rtmp://me:pw@host/live/k-3y?auth=1", shown="rtmp://***@host/live/***", format="flv"
+    )
+    error = OSError(5, f"Server error: {request.url} says k-3y is taken")
+    assert publish_child._why(request, error) == "server error: rtmp://***@host/live/*** says *** is taken"
+
+
 def test_a_server_without_a_word() -> None:
     with silent_server() as port, pytest.raises(SinkAbsentError, match="no answer for 1 s"):
         open_publisher(f"rtsp://127.0.0.1:{port}/rec", info(), open_s=1.0)
@@ -322,6 +338,9 @@ def denying_server() -> Iterator[int]:
         ("rtsp://host:99999/x", "port must be a number from 1 to 65535"),
         ("rtsp://host:word/x", "port must be a number from 1 to 65535"),
         ("rtsp:///x", "names no host"),
+        ("rtsp://[::1/x", "its host cannot be read"),
+        ("rtsp://me:secret?x@host/1", "write / [?] and # in a user or password as %2F"),
+        ("rtsp://me:secret/x@host/1", "write / [?] and # in a user or password as %2F"),
         ("rtmp://host/live", "an application and a name"),
         ("srt://host:1/x", "known are rtsp:// rtsps:// rtmp:// rtmps://"),
     ],

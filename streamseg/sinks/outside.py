@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamseg.child import Child, ChildDied, Memory
-from streamseg.errors import SinkAbsentError, SinkOpenError, SinkWriteError
+from streamseg.errors import SinkAbsentError, SinkOpenError, SinkWriteError, shown
 from streamseg.frame import Plane
 
 __all__ = ["Finish", "Finished", "Handed", "Lost", "Opened", "Outside", "Refused", "Taken", "slot_view"]
@@ -80,7 +80,7 @@ class Outside:
 
     Args:
         entry: of the child, which answers the request with `Opened` or `Refused`.
-        name: what it writes to, without passwords; for messages.
+        name: what it writes to; messages and the process list hold what `shown` leaves of it.
         request: the first message to the child.
         shape: (rows, width) of the pictures.
         slots: how many pictures the two halves share.
@@ -111,7 +111,7 @@ class Outside:
         stall_s: float,
         given_up: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._name = name
+        self._name = name = shown(name)
         self._shape = shape
         self._stall_s = stall_s
         self._free = deque(range(0 if first is None else 1, slots))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import av
 
-from streamseg.errors import SinkOpenError, SinkWriteError, redact
+from streamseg.errors import SinkOpenError, SinkWriteError, shown
 from streamseg.frame import Output, Packet, Track, VideoInfo
 from streamseg.libav import reason
 from streamseg.sinks.encoders import choose_encoding
@@ -78,12 +78,12 @@ class Publisher:
         stall_s: float,
         given_up: Callable[[], bool],
     ) -> None:
-        shown = redact(url)
-        format_name = _format(url, shown)
+        told = shown(url)
+        format_name = _format(url, told)
         if transport not in _TRANSPORTS:
-            raise SinkOpenError(f"cannot publish to {shown}: transport {transport!r} is none of tcp, udp")
+            raise SinkOpenError(f"cannot publish to {told}: transport {transport!r} is none of tcp, udp")
         encoding = choose_encoding(
-            format_name, shown, encoder=encoder, quality=quality, alpha=False, preset=preset, live=True
+            format_name, told, encoder=encoder, quality=quality, alpha=False, preset=preset, live=True
         )
         self._shape = (info.height * 3 // 2, info.width)
         self._sent = 0
@@ -93,10 +93,10 @@ class Publisher:
         self._tracks = frozenset(tracks)
         self._outside = Outside(
             "streamseg.sinks.publish_child:serve",
-            shown,
+            told,
             Request(
-                url=url,
-                shown=shown,
+                url=_library_url(url),
+                shown=told,
                 format=format_name,
                 options={"rtsp_transport": transport} if format_name == "rtsp" else {},
                 encoding=encoding,
@@ -105,7 +105,7 @@ class Publisher:
                 colour=info.colour,
                 sample_aspect_ratio=info.sample_aspect_ratio,
                 threads=threads,
-                tracks=tuple(_packed(track, shown) for track in tracks),
+                tracks=tuple(_packed(track, told) for track in tracks),
             ),
             shape=self._shape,
             slots=_SLOTS,
@@ -158,27 +158,38 @@ class Publisher:
         return [sound_of(packet.payload, packet.track.index) for packet in packets if packet.track in self._tracks]
 
 
-def _format(url: str, shown: str) -> str:
+def _format(url: str, told: str) -> str:
     """FFmpeg's name of the container, after everything was looked at that can be wrong with a URL."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise SinkOpenError(f"cannot publish to {told}: its host cannot be read") from None
+    if "@" in url and "@" not in parts.netloc and ":" in parts.netloc.rpartition("]")[2]:
+        raise SinkOpenError(f"cannot publish to {told}: write / ? and # in a user or password as %2F, %3F and %23")
     format_name = SCHEMES.get(parts.scheme.lower())
     if format_name is None:
-        raise SinkOpenError(f"cannot publish to {shown}: known are rtsp:// rtsps:// rtmp:// rtmps://")
+        raise SinkOpenError(f"cannot publish to {told}: known are rtsp:// rtsps:// rtmp:// rtmps://")
     if not parts.hostname:
-        raise SinkOpenError(f"cannot publish to {shown}: it names no host")
+        raise SinkOpenError(f"cannot publish to {told}: it names no host")
     try:
         port = parts.port
     except ValueError:
         port = 0
     if port == 0:
-        raise SinkOpenError(f"cannot publish to {shown}: the port must be a number from 1 to 65535")
+        raise SinkOpenError(f"cannot publish to {told}: the port must be a number from 1 to 65535")
     if format_name == "flv" and parts.path.strip("/").count("/") < 1:
-        raise SinkOpenError(f"cannot publish to {shown}: RTMP wants an application and a name, as in /live/camera")
+        raise SinkOpenError(f"cannot publish to {told}: RTMP wants an application and a name, as in /live/camera")
     return format_name
 
 
-def _packed(track: Track, shown: str) -> Parcel:
+def _library_url(url: str) -> str:
+    """The library knows schemes in lower case only."""
+    scheme, colon, rest = url.partition(":")
+    return scheme.lower() + colon + rest
+
+
+def _packed(track: Track, told: str) -> Parcel:
     try:
         return pack(track)
     except (av.FFmpegError, ValueError) as error:
-        raise SinkOpenError(f"cannot publish the sound to {shown}: {reason(error)}") from error
+        raise SinkOpenError(f"cannot publish the sound to {told}: {reason(error)}") from error

@@ -6,12 +6,14 @@ import contextlib
 import errno
 import math
 import os
+import re
 import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 from av.video.frame import PictureType
@@ -98,11 +100,22 @@ def serve(host: Host) -> None:
                 host.send(Finished())
                 return
     except _ERRORS as error:
-        host.send(Lost(redact(reason(error))))
+        host.send(Lost(_why(request, error)))
+
+
+def _why(request: Request, error: BaseException) -> str:
+    """The library's reason, without the URL and the stream key that a server may have repeated."""
+    text = reason(error)
+    for url in (request.url, redact(request.url)):
+        text = text.replace(url, request.shown)
+    if request.format == "flv":
+        key = urlsplit(request.url).path.rstrip("/").rpartition("/")[2]
+        text = re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", "***", text)
+    return text
 
 
 def _refusal(request: Request, error: BaseException) -> Refused:
-    why = redact(reason(error))
+    why = _why(request, error)
     what = f"cannot publish to {request.shown}: {why}"
     if isinstance(error, (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)):
         return Refused(f"{what}; check user and password in the URL")
