@@ -524,3 +524,17 @@ def test_browser_shows_the_picture_in_its_colours(tmp_path: Path) -> None:
     height, width = found.shape[:2]
     for x, rgb in ((width // 4, (200, 40, 40)), (3 * width // 4, (30, 180, 60))):
         assert np.abs(found[height // 2, x, ::-1].astype(int) - rgb).max() <= 6
+
+
+def test_an_address_that_cannot_be_read_is_a_bad_request(preview: PreviewSink) -> None:
+    client = connect(preview, b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert client.recv(100).startswith(b"HTTP/1.1 400 ")
+    client.close()
+
+
+def test_listen_addresses_in_upper_case_and_without_secrets() -> None:
+    assert listen_address("HTTP://127.0.0.1:8080/") == ("127.0.0.1", 8080)
+    for text in ("http://me:s3cret@127.0.0.1:8080/", "127.0.0.1:8080/?token=s3cret", "me:s3cret@127.0.0.1:80"):
+        with pytest.raises(ConfigError, match="cannot listen on") as caught:
+            listen_address(text)
+        assert "s3cret" not in str(caught.value)

@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import logging
 import os
+import re
 import socket
 import socketserver
 import sys
@@ -18,7 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from streamseg.errors import ConfigError
+from streamseg.errors import ConfigError, shown
 
 __all__ = ["Reply", "Route", "Server", "listen_address"]
 
@@ -61,15 +62,15 @@ def listen_address(text: str) -> tuple[str, int]:
     Raises:
         ConfigError: it is none, or the port is not between 1 and 65535.
     """
-    low = text.strip()
-    rest = low.removeprefix("http://").rstrip("/")
+    rest = re.sub("^http://", "", text.strip(), flags=re.IGNORECASE).rstrip("/")
     try:
         parts = urlsplit(f"//127.0.0.1:{rest}" if rest.isdecimal() else f"//{rest}")
         port = parts.port
     except ValueError:
         port = None
     if not port or parts.path or parts.query or parts.username is not None or not parts.hostname:
-        raise ConfigError(f"cannot listen on {text!r}: write a port from 1 to 65535, such as 9090 or 127.0.0.1:9090")
+        told = shown(text if "://" in text else f"http://{text}").removeprefix("http://")
+        raise ConfigError(f"cannot listen on {told!r}: write a port from 1 to 65535, such as 9090 or 127.0.0.1:9090")
     return parts.hostname, port
 
 
@@ -228,7 +229,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.request.settimeout(self.timeout)
 
     def _answer(self) -> Reply:
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            return Reply(b"no such address\n", status=400)
         if self.server.loopback and not self._is_local():
             return Reply(b"this server only answers to localhost and 127.0.0.1\n", status=403)
         if self.server.token and not self._knows(self.server.token, parts.query):
@@ -259,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "streamseg"
 
     def log_message(self, format: str, *args: Any) -> None:
-        _log.debug("%s asked for %s", self.address_string(), urlsplit(getattr(self, "path", "")).path)
+        _log.debug("%s asked for %s", self.address_string(), getattr(self, "path", "").partition("?")[0])
 
 
 def _why(error: OSError) -> str:
