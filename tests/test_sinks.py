@@ -363,7 +363,7 @@ def test_opacity_in_video(
     assert np.abs(rgba[..., 3] - given[2].frame.alpha).max() <= max(tolerance, 1)
     # Straight, not multiplied: half transparent pixels are as bright as the others beside them.
     y = clips.luma(2, 320, 180)[90, 74].astype(float)
-    u, v = 110 - 128, 150 - 128
+    u, v = 150 - 128, 105 - 128
     green = 1.164 * (y - 16) - 0.213 * u - 0.533 * v
     assert abs(rgba[90, 74, 1] - green) <= 12 + tolerance
 
@@ -396,7 +396,7 @@ def _reference_bgr(frame_planes: np.ndarray, colour: Colour, width: int, height:
     """ITU-T H.273's equations in floating point, on flat chroma."""
     kr, kb = colour.luma_weights(height)
     y = frame_planes[:height].astype(float)
-    u, v = 110.0 - 128, 150.0 - 128
+    u, v = 150.0 - 128, 105.0 - 128
     if not colour.full_range:
         y, u, v = (y - 16) * 255 / 219, u * 255 / 224, v * 255 / 224
     r, b = y + 2 * (1 - kr) * v, y + 2 * (1 - kb) * u

@@ -91,7 +91,9 @@ class Fleet:
 
     def stop(self) -> None:
         """Ask all runs to end in good order; any thread."""
-        self._sessions.close()
+        if len(self.runs) > 1 and all(run.source.info.live for run in self.runs.values()):
+            # Else each would still wait for its turn at the network, one after the other.
+            self._sessions.close()
         for run in self.runs.values():
             run.stop()
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from streamseg.config import Settings, parse_background
 from streamseg.engine import Backoff, Reopening
-from streamseg.errors import ConfigError, SinkAbsentError
-from streamseg.errors import redact as shown
+from streamseg.errors import ConfigError, SinkAbsentError, shown
 from streamseg.frame import Plane, Sink, Source
 from streamseg.segment.describe import record
 from streamseg.sinks import LinesSink, MatteSink, open_sink, same_file

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from streamseg.engine.metrics import Metrics
+from streamseg.engine.turns import TurnsOver
 from streamseg.errors import StreamsegError, redact
 from streamseg.frame import Frame, Output
 
@@ -87,7 +88,7 @@ class FailClosed:
             output = self._process(frame)
         except StreamsegError as error:
             self._metrics.count("frames that could not be processed")
-            if redact(str(error)) != self._said:
+            if not isinstance(error, TurnsOver) and redact(str(error)) != self._said:
                 self._said = redact(str(error))
                 _log.warning("%s; the slate is shown meanwhile", self._said)
             self._composite = None
