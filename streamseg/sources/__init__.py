@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from streamseg.errors import SourceOpenError, redact
+from streamseg.errors import SourceOpenError, shown
 from streamseg.frame import Colour, Source
 from streamseg.sources.address import MAX_PIXELS, LiveOptions, is_live_url
 from streamseg.sources.file import FileSource
@@ -76,7 +76,7 @@ def live_opener(url: str, options: LiveOptions | None = None) -> Opener:
     if _is_pattern(url):
         return PatternOpener(url, options)
     if not is_live_url(url):
-        raise SourceOpenError(redact(f"{url} is no live source"))
+        raise SourceOpenError(f"{shown(url)} is no live source")
     return LiveOpener(url, options)
 
 
@@ -98,5 +98,5 @@ def local_path(url: str) -> Path:
     if scheme[1].lower() == "file":
         return Path(unquote(urlsplit(url).path))
     raise SourceOpenError(
-        redact(f"cannot open {url}: no source of kind {scheme[1]}; files, cameras, rtsp, rtmp, http and srt are known")
+        f"cannot open {shown(url)}: no source of kind {scheme[1]}; files, cameras, rtsp, rtmp, http and srt are known"
     )

@@ -47,5 +47,5 @@ def why(request: Request, error: Exception, printed: str) -> str:
     if isinstance(error, OSError) and error.errno == _IO_ERROR and printed:
         text = re.sub(r"^\[[^\]]*\] *", "", printed)
     if request.host:
-        text = redact(text).replace(request.url, request.shown)
+        text = redact(text.replace(request.url, request.shown)).replace(redact(request.url), request.shown)
     return text[:1].lower() + text[1:]
