@@ -165,35 +165,23 @@ def flowing(program: Program) -> None:
     time.sleep(2)
 
 
-def held_before_and_after(program: Program, result: Result) -> Callable[[], None]:
-    before = program.held()
-
-    def after() -> None:
-        result.notes["fds, threads"] = [before, program.held()]
-
-    return after
-
-
 def kill(bench: Bench, times: int) -> Result:
     """The server is killed and comes back after two seconds."""
     result = Result()
     with bench.server() as server, bench.program(result, server.url("cam")) as program:
         flowing(program)
-        done = None
+        held = [program.held()]
         for _ in range(times):
             at_s = time.monotonic()
             server.kill()
             result.detect_s.append(program.heard("lost:", at_s, 10) - at_s)
-            done = done or held_before_and_after(program, result)
             time.sleep(2)
             server.start()
             back_s = time.monotonic()
             result.recover_s.append(program.heard("back after", back_s - 1, 30) - back_s)
             time.sleep(2)
-        if done:
-            server.kill()
-            program.heard("lost:", time.monotonic() - 1, 10)
-            done()
+            held.append(program.held())
+        result.notes["fds, threads"] = held
     return result
 
 

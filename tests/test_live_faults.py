@@ -32,5 +32,5 @@ def test_a_fault_is_noticed_and_survived(fault: str, tmp_path: Path) -> None:
     assert not result.notes.get("password shown", False)
     if "playable" in result.notes:
         assert result.notes["playable"] == result.notes["files"] > 1
-    if before_and_after := result.notes.get("fds, threads"):
-        assert before_and_after[0] == before_and_after[1]
+    if held := result.notes.get("fds, threads"):
+        assert held[0] == held[-1]
