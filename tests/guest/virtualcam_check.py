@@ -43,8 +43,8 @@ GUESTS = {
         "check_parent_hangs",
         "check_words",
     ),
-    "shared": ("check_read_by_pyav", "check_second_writer_is_refused", "check_reader_came_first", "check_words"),
-    "new": ("check_opened_again", "check_size_that_a_reader_keeps", "check_on_demand", "check_words"),
+    "shared": ("check_second_writer_is_refused", "check_words"),
+    "new": ("check_on_demand", "check_size_that_a_reader_keeps"),
     "old": ("check_read_by_pyav", "check_on_demand_without_the_event", "check_old_driver"),
 }
 DEVICE = "/dev/video0"
