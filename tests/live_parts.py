@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -331,10 +332,19 @@ def camera_clip(
     frames: int = 150,
     size_wh: tuple[int, int] = (320, 192),
     draw: Callable[[int], av.VideoFrame] | None = None,
+    rate: Fraction = Fraction(30),
 ) -> Path:
-    """What an IP camera sends, as a Matroska file with a key frame every half second."""
+    """What an IP camera sends, as a Matroska file with a key frame every half second (at 30 frames a second)."""
     kind = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     options = _OPTIONS[codec]
     return clips.make_clip(
-        path, frames=frames, size_wh=size_wh, codec=codec, pixel_format=kind, sound=sound, options=options, draw=draw
+        path,
+        frames=frames,
+        size_wh=size_wh,
+        rate=rate,
+        codec=codec,
+        pixel_format=kind,
+        sound=sound,
+        options=options,
+        draw=draw,
     )
