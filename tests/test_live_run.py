@@ -53,13 +53,18 @@ def free_port() -> int:
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
+def _hear_hangups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start() -> Iterator[Start]:
     processes = []
 
     def start(*args: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "streamseg", "run", *map(str, args)]
-        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        # Whoever runs the tests may have been started with nohup, and passes that on.
+        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_hangups))
         return processes[-1]
 
     yield start
@@ -164,28 +169,31 @@ def test_sighup_changes_the_background_without_losing_a_frame(network: Path, tmp
     write("#00ff00")
     process = start("--config", config, "--log-json")
     assert process.stderr is not None
-    said = []
+    os.set_blocking(process.stderr.fileno(), False)
+    said = b""
 
-    def heard(words: str) -> bool:
-        assert process.stderr is not None
-        while line := process.stderr.readline():
-            said.append(json.loads(line))
-            if words in said[-1]["message"]:
-                return True
-        return False
+    def heard(words: str) -> None:
+        def more() -> bool:
+            nonlocal said
+            assert process.stderr is not None
+            said += process.stderr.buffer.read() or b""
+            return words.encode() in said
+
+        until(more, words)
 
     until(lambda: any(path.stat().st_size > 8000 for path in tmp_path.glob("out-2*")), "a recording")
     write("#0000ff")
     process.send_signal(signal.SIGHUP)
-    assert heard("settings read again")
+    heard("settings read again")
     config.write_text("background: {spec: nonsense}\n")
     process.send_signal(signal.SIGHUP)
-    assert heard("settings not taken over")
-    assert said[-1]["level"] == "warning"
+    heard("settings not taken over")
+    (refusal,) = (line for line in map(json.loads, said.splitlines()) if "not taken over" in line["message"])
+    assert refusal["level"] == "warning"
     size = recording(tmp_path).stat().st_size
     until(lambda: recording(tmp_path).stat().st_size > size + 4000, "more of the recording")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    assert process.wait(30) == 128 + signal.SIGINT
     frames = [frame.to_ndarray(format="rgb24") for frame in decode(recording(tmp_path))]
     corners = [tuple((frame[150:, :10].reshape(-1, 3).mean(axis=0) > 128).tolist()) for frame in frames]
     slate, green, blue = (False, False, False), (False, True, False), (False, False, True)
