@@ -9,7 +9,8 @@ from fractions import Fraction
 import av
 import pytest
 
-from streamseg.frame import Track
+from streamseg.frame import Packet, Track
+from streamseg.libav import moved
 from streamseg.sounds import pack, packet_of, sound_of, unpack
 
 
@@ -37,3 +38,13 @@ def test_a_packet_comes_out_as_it_went_in() -> None:
     assert bytes(again) == b"sound"
     assert (again.pts, again.dts, again.time_base, again.duration) == (960, 959, Fraction(1, 48000), 1024)
     assert again.is_keyframe
+
+
+def test_a_packet_is_moved_and_the_original_stays() -> None:
+    payload = av.Packet(b"sound")
+    payload.pts, payload.dts, payload.time_base = 960, None, Fraction(1, 48000)
+    here, there = Track(1, "audio", "aac", None), Track(1, "audio", "aac", None)
+    later = moved(Packet(here, payload), there, 0.08)
+    assert (later.track, later.payload.pts, later.payload.dts) == (there, 960 + 3840, None)
+    assert payload.pts == 960
+    assert moved(later, here, -0.1).payload.pts == 0
