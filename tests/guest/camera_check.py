@@ -20,6 +20,8 @@ from streamseg.sources.cameras import camera_address, list_cameras
 from tests.guest.checks import run_checks
 
 WEBCAM, FEEDER = "/dev/video10", "/dev/video1"
+# How often each fault is done; the fault table in docs/benchmarks.md is of five.
+TIMES = int(os.environ.get("STREAMSEG_FAULT_TIMES", "1"))
 # The emulator is slow to start Python and to draw.
 SMALL = LiveOptions(size_wh=(320, 180), rate=Fraction(15), connect_timeout_s=30)
 FEED = f"""
@@ -76,30 +78,31 @@ def check_what_is_listed() -> dict[str, object]:
 
 def check_unplugged_and_plugged_in_again() -> dict[str, object]:
     opener = live_opener(WEBCAM, SMALL)
+    lost_s, back_s = [], []
     try:
-        assert opener.ready()
-        source = opener()
-        info = source.info
-        assert (info.width, info.height, info.live, info.rate) == (320, 180, True, 15)
-        pictures = taken(source, 60)
-        assert len({picture.tobytes() for picture in pictures}) > 30, "it stands still"
-        subprocess.run(["v4l2-ctl", "-d", WEBCAM, "-c", "disconnect=1"], check=True)
-        lost_s = lost_after_s(source)
-        assert lost_s < 3
-        source.close()
-        # vivid plugs itself in again once nobody has it open any more.
-        began_s = time.monotonic()
-        while not opener.ready():
-            assert time.monotonic() - began_s < 10
-            time.sleep(0.05)
-        source = opener()
-        taken(source, 5)
-        back_s = time.monotonic() - began_s
-        counts = dict(source.counts)
-        source.close()
+        for _ in range(TIMES):
+            assert opener.ready()
+            source = opener()
+            info = source.info
+            assert (info.width, info.height, info.live, info.rate) == (320, 180, True, 15)
+            pictures = taken(source, 60)
+            assert len({picture.tobytes() for picture in pictures}) > 30, "it stands still"
+            subprocess.run(["v4l2-ctl", "-d", WEBCAM, "-c", "disconnect=1"], check=True)
+            lost_s.append(round(lost_after_s(source), 2))
+            source.close()
+            # vivid plugs itself in again once nobody has it open any more.
+            began_s = time.monotonic()
+            while not opener.ready():
+                assert time.monotonic() - began_s < 10
+                time.sleep(0.05)
+            source = opener()
+            taken(source, 5)
+            back_s.append(round(time.monotonic() - began_s, 2))
+            source.close()
     finally:
         opener.close()
-    return {"lost_s": round(lost_s, 2), "back_s": round(back_s, 2), "counts": counts}
+    assert max(lost_s) < 3, lost_s
+    return {"lost_s": lost_s, "back_s": back_s}
 
 
 def check_a_busy_camera_names_its_holder() -> dict[str, object]:
@@ -159,11 +162,11 @@ def check_no_permission() -> dict[str, object]:
 
 def check_a_feeder_that_dies_or_freezes() -> dict[str, object]:
     opener = live_opener(FEEDER, LiveOptions(connect_timeout_s=30))
-    seen: dict[str, object] = {}
+    after_s: dict[str, list[float]] = {"SIGKILL": [], "SIGSTOP": []}
     try:
         assert opener.ready() is False
-        seen["unfed"] = refusal(opener, SourceAbsentError)
-        for how in (signal.SIGKILL, signal.SIGSTOP):
+        unfed = refusal(opener, SourceAbsentError)
+        for how in [signal.SIGKILL, signal.SIGSTOP] * TIMES:
             feeder = subprocess.Popen([sys.executable, "-c", FEED], stdout=subprocess.PIPE, text=True)
             assert feeder.stdout is not None
             assert feeder.stdout.readline() == "fed\n"
@@ -172,14 +175,14 @@ def check_a_feeder_that_dies_or_freezes() -> dict[str, object]:
             assert (source.info.width, source.info.height) == (320, 240)
             taken(source, 10)
             feeder.send_signal(how)
-            seen[how.name] = round(lost_after_s(source), 2)
+            after_s[how.name].append(round(lost_after_s(source), 2))
             source.close()
             feeder.kill()
             feeder.wait()
     finally:
         opener.close()
-    assert all(seen[name] < 3.5 for name in ("SIGKILL", "SIGSTOP")), seen
-    return seen
+    assert max(after_s["SIGKILL"] + after_s["SIGSTOP"]) < 3.5, after_s
+    return {"unfed": unfed, **after_s}
 
 
 if __name__ == "__main__":
