@@ -67,6 +67,13 @@ def _glob(folder: Path) -> str:
     return _folder(folder) + "/*.png"
 
 
+def _drive(folder: Path) -> str:
+    for begin, count in ((0, 4), (4, 5), (9, 3)):
+        shown = lambda index, begin=begin: clips.video_frame(begin + index, 320, 180, "yuv420p")  # noqa: E731
+        clips.make_clip(folder / f"MOVI{begin + 1}.mp4", frames=count, sound="aac", draw=shown)
+    return str(folder)
+
+
 KINDS: dict[str, Callable[[Path], str]] = {
     "mp4": _mp4,
     "mkv": _mkv,
@@ -74,6 +81,7 @@ KINDS: dict[str, Callable[[Path], str]] = {
     "ts": _ts,
     "folder": _folder,
     "glob": _glob,
+    "drive": _drive,
 }
 
 

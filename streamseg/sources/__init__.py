@@ -10,8 +10,10 @@ from urllib.parse import unquote, urlsplit
 from streamseg.errors import SourceOpenError, shown
 from streamseg.frame import Colour, Source
 from streamseg.sources.address import MAX_PIXELS, LiveOptions, is_live_url
+from streamseg.sources.drive import open_drive
 from streamseg.sources.file import FileSource
-from streamseg.sources.images import ImageSource, is_picture, picture_files
+from streamseg.sources.grouping import playlist_files, video_files
+from streamseg.sources.images import ImageSource, has_pictures, is_picture, picture_files
 from streamseg.sources.live import LiveOpener, Opener, open_live
 from streamseg.sources.pattern import PatternOpener, PatternSource
 
@@ -21,6 +23,7 @@ __all__ = [
     "ImageSource",
     "LiveOptions",
     "Opener",
+    "drive_files",
     "is_live_url",
     "live_opener",
     "open_source",
@@ -38,8 +41,8 @@ def open_source(
     """Open whatever `url` names.
 
     Args:
-        url: a video file, a picture, a folder or glob of pictures, "-" for a container on standard input, or whatever
-            `live_opener` knows.
+        url: a video file, a picture, a folder or glob of pictures, a drive (see `drive_files`), "-" for a container on
+            standard input, or whatever `live_opener` knows.
         max_pixels: width times height of the largest picture that is accepted; checked before memory is taken.
         threads: of the decoder; 0 takes one for every core.
         colour: convert every picture to this colour.
@@ -55,11 +58,31 @@ def open_source(
     if url == "-":
         return FileSource(url, max_pixels=max_pixels, threads=threads, colour=colour)
     path = local_path(url)
-    if path.is_dir() or (not path.exists() and re.search(r"[*?\[]", str(path))):
+    files = drive_files(path)
+    if files:
+        return open_drive(files, str(path), max_pixels=max_pixels, threads=threads, colour=colour)
+    if _names_many(path):
         return ImageSource(picture_files(str(path)), str(path), max_pixels=max_pixels, colour=colour)
     if is_picture(path):
         return ImageSource([path], str(path), max_pixels=max_pixels, colour=colour)
     return FileSource(str(path), max_pixels=max_pixels, threads=threads, colour=colour)
+
+
+def drive_files(path: Path) -> list[Path]:
+    """The videos of a drive where `path` names one: a folder or glob of videos without pictures, or an M3U playlist.
+
+    Raises:
+        SourceOpenError: a playlist cannot be read.
+    """
+    if path.suffix.lower() == ".m3u" and path.is_file():
+        return playlist_files(path)
+    if not _names_many(path) or has_pictures(str(path)):
+        return []
+    return video_files(str(path))
+
+
+def _names_many(path: Path) -> bool:
+    return path.is_dir() or (not path.exists() and re.search(r"[*?\[]", str(path)) is not None)
 
 
 def live_opener(url: str, options: LiveOptions | None = None) -> Opener:

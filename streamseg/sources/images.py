@@ -15,7 +15,7 @@ from streamseg.frame import Colour, Frame, Origin, Packet, VideoInfo
 from streamseg.sources.conform import PICTURE_COLOUR, Conformer, Turn, colour_of
 from streamseg.sources.pictures import decode_picture, exif_orientation, picture_codec
 
-__all__ = ["ImageSource", "is_picture", "picture_files"]
+__all__ = ["ImageSource", "has_pictures", "is_picture", "named", "natural_key", "picture_files"]
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
 _RATE = Fraction(25)
@@ -36,17 +36,31 @@ def picture_files(url: str) -> list[Path]:
     Raises:
         SourceOpenError: there are none.
     """
-    folder = Path(url)
-    found = list(folder.iterdir()) if folder.is_dir() else [Path(name) for name in glob.glob(url, recursive=True)]
+    found = named(url)
     if not found:
-        what = "the folder is empty" if folder.is_dir() else "nothing matches"
+        what = "the folder is empty" if Path(url).is_dir() else "nothing matches"
         raise SourceOpenError(f"cannot open {url}: {what}")
-    files = [path for path in found if path.suffix.lower() in _SUFFIXES and path.is_file()]
+    files = [path for path in found if _is_picture_name(path)]
     if not files:
         raise SourceOpenError(
-            f"cannot open {url}: no pictures among {len(found)} names; known are jpg png webp bmp tiff"
+            f"cannot open {url}: no pictures or videos among {len(found)} names; known are jpg png webp bmp tiff"
         )
-    return sorted(files, key=_natural)
+    return sorted(files, key=natural_key)
+
+
+def has_pictures(url: str) -> bool:
+    """Whether a folder or glob names a picture."""
+    return any(map(_is_picture_name, named(url)))
+
+
+def named(url: str) -> list[Path]:
+    """What lies in a folder, or what a glob names, in any order."""
+    folder = Path(url)
+    return list(folder.iterdir()) if folder.is_dir() else [Path(name) for name in glob.glob(url, recursive=True)]
+
+
+def _is_picture_name(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and path.is_file()
 
 
 class ImageSource:
@@ -170,7 +184,7 @@ class ImageSource:
         return frame
 
 
-def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
-    """Numbers inside names count by their value; equal names by their exact text."""
+def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """For sorting: numbers inside names count by their value; equal names by their exact text."""
     pieces = re.findall(r"(\d+)|(\D+)", str(path).casefold())
     return [(0, int(number), "") if number else (1, 0, text) for number, text in pieces], str(path)
