@@ -115,7 +115,8 @@ def build(
         model = resolve(settings.model.name, offline=settings.model.offline, say=say)
         if model.remark:
             say(model.remark)
-        segmenter, keep = segmenter_of(model, settings, sessions or Sessions())
+        sessions = sessions or Sessions()
+        segmenter, keep = segmenter_of(model, settings, sessions, say)
         metrics = Metrics()
         look = look_of(settings, source.info, keep, metrics, say)
         if isinstance(source, Beside):
@@ -142,6 +143,8 @@ def build(
             ready.demand.ask(_readers(sinks, stack))
         pipeline = Pipeline(source, closed or process, list(sinks.values()), metrics=metrics, stand_in=closed)
         handed.pop_all()
+        for line in sessions.take_remarks():  # not before: what is wrong is told in one line alone
+            say(line)
         return Run(name, pipeline, source, process, closed, segmenter, keep, model, sinks, settings, stack.pop_all())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from streamseg.config import Settings
 from streamseg.engine import Turns
 from streamseg.errors import ConfigError
+from streamseg.segment.ladder import Wanted, describe_running, open_session
 from streamseg.segment.load import Segmenter, load_segmenter
-from streamseg.segment.ort import Runs, Session
+from streamseg.segment.ort import Runs
 from streamseg.segment.store import ResolvedModel
 
 
@@ -21,18 +23,26 @@ class Sessions:
     """The network sessions of a process: streams that ask for the same network share one, and take turns."""
 
     def __init__(self) -> None:
-        self._shared: dict[tuple[Path, str, int | None], _InTurns] = {}
+        self._shared: dict[Wanted, _InTurns] = {}
+        self._remarks: list[str] = []
 
-    def __call__(self, path: Path, provider: str, threads: int | None) -> Runs:
+    def __call__(self, wanted: Wanted, say: Callable[[str], None]) -> Runs:
         """The session of a network; built at the first time.
 
         Raises:
             ModelLoadError: it cannot be.
         """
-        key = (path.resolve(), provider, threads)
-        if key not in self._shared:
-            self._shared[key] = _InTurns(Session(path, provider=provider, threads=threads))
-        return self._shared[key]
+        wanted = replace(wanted, path=wanted.path.resolve())
+        if wanted not in self._shared:
+            self._shared[wanted] = _InTurns(open_session(wanted, say))
+            if wanted.provider == "auto":
+                self._remarks.append(f"the network runs on {describe_running(self._shared[wanted].on)}")
+        return self._shared[wanted]
+
+    def take_remarks(self) -> list[str]:
+        """What "auto" took, one line a session, since the last call."""
+        remarks, self._remarks = self._remarks, []
+        return remarks
 
     def close(self) -> None:
         """Nobody waits for a network any more: the runs end."""
@@ -43,12 +53,10 @@ class Sessions:
 class _InTurns:
     """A session that several threads may use; whoever has waited longest comes first."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Runs) -> None:
         self._session = session
         self.turns = Turns()
-        self.provider = session.provider
-        self.cpu_nodes = session.cpu_nodes
-        self.threads = session.threads
+        self.on = session.on
 
     def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         with self.turns:
@@ -56,7 +64,7 @@ class _InTurns:
 
 
 def segmenter_of(
-    resolved: ResolvedModel, settings: Settings, sessions: Sessions
+    resolved: ResolvedModel, settings: Settings, sessions: Sessions, say: Callable[[str], None]
 ) -> tuple[Segmenter, frozenset[int] | None]:
     """The segmenter, and the class ids to keep; None where the network tells no classes apart."""
     path, model = resolved.path, settings.model
@@ -71,7 +79,8 @@ def segmenter_of(
         path,
         provider=model.provider,
         threads=model.threads or None,
-        open_session=sessions,
+        precision=model.precision,
+        open_session=lambda wanted: sessions(wanted, say),
         size_wh=size_wh,
         confidence=model.confidence,
         iou=model.iou,
