@@ -105,19 +105,20 @@ def slow(args: argparse.Namespace) -> None:
         red = networks.matte(folder / "red.onnx", size=64, alone=True)
         settings = load_settings(
             None,
-            [],
+            ["temporal.mode=every"],
             {"source.url": server.url("cam"), "output.sinks": ["null:"], "model.name": str(red)},
         )
         run = build(settings, print)
         ages: list[tuple[float, float]] = []
-        process = run.process._segmenter
+        segmenters = run.network.pool._free
+        segmenter = segmenters.pop()
 
         def late(frame: Frame) -> Any:
             time.sleep(10 / 30)
             ages.append((time.monotonic(), time.monotonic() - frame.captured_at))
-            return process(frame)
+            return segmenter(frame)
 
-        run.process._segmenter = late  # type: ignore[assignment]
+        segmenters.append(late)  # type: ignore[arg-type]
         begin = time.monotonic()
         run.pipeline.start()
         run.pipeline.wait(args.minutes * 60)

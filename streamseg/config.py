@@ -93,12 +93,16 @@ class ModelSettings(_Section):
 
     name: str = Field("auto", description="auto, a name from `streamseg models list`, or the path of an ONNX file")
     provider: str = Field(
-        "auto", description="what runs the network: auto, tensorrt, cuda, coreml, directml, openvino or cpu"
-    )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="what the network computes in; auto takes bf16 on OpenVINO and a processor that has it"
+        "auto", description="what runs the network: auto, cpu, cuda, tensorrt, coreml, directml or openvino"
     )
     threads: int = Field(0, ge=0, le=256, description="threads of the network; 0 takes one for every core")
+    sessions: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="networks side by side, each on its own frame; 0 takes one for every core (at most 4) for files on "
+        "the CPU, else one",
+    )
     size: str = Field(
         "auto", description="input size WxH of a network that takes any; auto fits the picture's proportions"
     )
@@ -170,6 +174,26 @@ class TemporalSettings(_Section):
         "others 0.15); one-euro has none",
     )
     scene_cut: bool = Field(True, description="forget the past at a cut to another shot")
+    mode: str = Field(
+        "auto",
+        description="which frames the network looks at: every, keyframes:N (every N-th, what it says is carried to the "
+        "others along the motion) or auto (files: every; live: as many as the machine bears)",
+    )
+    sync: Literal["lowest-latency", "locked"] = Field(
+        "lowest-latency",
+        description="live, between keyframes: lowest-latency carries the newest answer to the present, locked shows "
+        "the picture later, when the network has seen it",
+    )
+    still_s: float = Field(
+        1.0, ge=0, le=60, description="while nothing moves, the network looks only so often, seconds; 0 never spares it"
+    )
+
+    @field_validator("mode")
+    @classmethod
+    def _mode(cls, value: str) -> str:
+        if value not in ("every", "auto") and not re.fullmatch(r"keyframes:([2-9]|1\d|20)", value):
+            raise ValueError(f"takes every, auto or keyframes:N with N from 2 to 20, not {value!r}")
+        return value
 
 
 class OutputSettings(_Section):

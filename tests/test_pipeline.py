@@ -10,9 +10,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from streamseg.engine import Metrics, Pipeline
+from streamseg.engine import Metrics, Pipeline, Process
 from streamseg.errors import PipelineAborted, PipelineStuckError, SinkWriteError, SourceLostError
 from streamseg.frame import Colour, Frame, Origin, Output, Packet, Track, VideoInfo
+from tests.stages import Each
 
 INFO = VideoInfo(4, 2, Fraction(30), False, Fraction(1, 30), Colour(), "stub", (4, 2))
 
@@ -85,7 +86,7 @@ def output(of: Frame) -> Output:
 
 def test_a_file_loses_nothing_and_keeps_order() -> None:
     source, sinks = StubSource(100), [StubSink(), StubSink()]
-    pipeline = Pipeline(source, output, sinks)
+    pipeline = Pipeline(source, Each(output), sinks)
     pipeline.start()
     assert pipeline.wait(10)
     for sink in sinks:
@@ -103,7 +104,7 @@ def test_a_live_source_drops_the_oldest_and_counts_it() -> None:
         assert gate.wait(10)
         return Output(of)
 
-    pipeline = Pipeline(source, slow, [sink])
+    pipeline = Pipeline(source, Each(slow), [sink])
     pipeline.start()
     while not source.closed:  # the source ran on although nothing was processed
         pipeline.wait(0.01)
@@ -117,7 +118,7 @@ def test_a_live_source_drops_the_oldest_and_counts_it() -> None:
 @pytest.mark.parametrize("live", [False, True])
 def test_a_failing_source_is_raised_and_nothing_is_finished(live: bool) -> None:
     source, sink = StubSource(3, live=live, then="raise"), StubSink()
-    pipeline = Pipeline(source, output, [sink])
+    pipeline = Pipeline(source, Each(output), [sink])
     pipeline.start()
     with pytest.raises(SourceLostError, match="cable"):
         pipeline.wait(10)
@@ -135,7 +136,7 @@ def test_a_failure_downstream_frees_a_source_that_blocks_in_read(where: str, liv
             raise ZeroDivisionError
         return Output(of)
 
-    pipeline = Pipeline(source, process, [sink])
+    pipeline = Pipeline(source, Each(process), [sink])
     pipeline.start()
     with pytest.raises(ZeroDivisionError if where == "process" else SinkWriteError) as caught:
         pipeline.wait(10)
@@ -145,7 +146,7 @@ def test_a_failure_downstream_frees_a_source_that_blocks_in_read(where: str, liv
 
 def test_a_failing_sink_frees_the_others_and_a_full_channel() -> None:
     bad, good = StubSink(fail_at=2), StubSink()
-    pipeline = Pipeline(StubSource(1000), output, [bad, good])
+    pipeline = Pipeline(StubSource(1000), Each(output), [bad, good])
     pipeline.start()
     with pytest.raises(SinkWriteError):
         pipeline.wait(10)
@@ -154,7 +155,7 @@ def test_a_failing_sink_frees_the_others_and_a_full_channel() -> None:
 
 def test_stop_finishes_what_is_under_way() -> None:
     source, sink = StubSource(5, then="block"), StubSink()
-    pipeline = Pipeline(source, output, [sink])
+    pipeline = Pipeline(source, Each(output), [sink])
     pipeline.start()
     while len(sink.indices) < 5:
         assert not pipeline.wait(0.01)
@@ -166,7 +167,7 @@ def test_stop_finishes_what_is_under_way() -> None:
 
 def test_abort_finishes_nothing() -> None:
     source, sink = StubSource(1, then="block"), StubSink()
-    pipeline = Pipeline(source, output, [sink])
+    pipeline = Pipeline(source, Each(output), [sink])
     pipeline.start()
     pipeline.abort()
     with pytest.raises(PipelineAborted):
@@ -176,7 +177,7 @@ def test_abort_finishes_nothing() -> None:
 
 def test_a_stuck_thread_is_named_with_its_stack() -> None:
     hold = threading.Event()
-    pipeline = Pipeline(StubSource(1), output, [StubSink(hold=hold)], join_timeout_s=0.2)
+    pipeline = Pipeline(StubSource(1), Each(output), [StubSink(hold=hold)], join_timeout_s=0.2)
     pipeline.start()
     pipeline.stop()
     with pytest.raises(PipelineStuckError, match=r"write-0(.|\n)*in write"):
@@ -187,7 +188,7 @@ def test_a_stuck_thread_is_named_with_its_stack() -> None:
 
 def test_waiting_in_small_portions_meets_a_stuck_thread_too() -> None:
     hold = threading.Event()
-    pipeline = Pipeline(StubSource(1), output, [StubSink(hold=hold)], join_timeout_s=0.2)
+    pipeline = Pipeline(StubSource(1), Each(output), [StubSink(hold=hold)], join_timeout_s=0.2)
     pipeline.start()
     pipeline.stop()
 
@@ -202,14 +203,29 @@ def test_waiting_in_small_portions_meets_a_stuck_thread_too() -> None:
 
 
 def test_a_pipeline_runs_once() -> None:
-    pipeline = Pipeline(StubSource(1), output, [StubSink()])
+    pipeline = Pipeline(StubSource(1), Each(output), [StubSink()])
     pipeline.start()
     pipeline.wait(10)
     with pytest.raises(RuntimeError):
         pipeline.start()
 
 
-def test_packets_reach_every_sink_with_their_frame_and_the_last_ones_at_the_end() -> None:
+class KeepsTwo:
+    """Keeps two frames back."""
+
+    def __init__(self) -> None:
+        self._kept: list[Frame] = []
+
+    def __call__(self, of: Frame) -> list[Output]:
+        self._kept.append(of)
+        return [Output(self._kept.pop(0))] if len(self._kept) > 2 else []
+
+    def finish(self) -> list[Output]:
+        return [Output(of) for of in self._kept]
+
+
+@pytest.mark.parametrize("process", [Each(output), KeepsTwo()], ids=["at once", "kept back"])
+def test_packets_reach_every_sink_with_their_frame_and_the_last_ones_at_the_end(process: Process) -> None:
     class Muxed(StubSource):
         def read(self) -> Frame | None:
             self._packets.append(f"before {self._index}")  # type: ignore[arg-type]
@@ -227,11 +243,11 @@ def test_packets_reach_every_sink_with_their_frame_and_the_last_ones_at_the_end(
             self.packets.append(("trailing", list(packets)))
 
     sinks = [Muxer(), Muxer()]
-    pipeline = Pipeline(Muxed(2), output, sinks)
+    pipeline = Pipeline(Muxed(4), process, sinks)
     pipeline.start()
     assert pipeline.wait(10)
     for sink in sinks:
-        assert sink.packets == ["before 0", "before 1", ("trailing", ["before 2"])]
+        assert sink.packets == ["before 0", "before 1", "before 2", "before 3", ("trailing", ["before 4"])]
 
 
 def test_the_sound_of_dropped_pictures_goes_on_with_the_next() -> None:
@@ -259,7 +275,7 @@ def test_the_sound_of_dropped_pictures_goes_on_with_the_next() -> None:
         return Output(of)
 
     sink = Listener()
-    pipeline = Pipeline(source, slow, [sink])
+    pipeline = Pipeline(source, Each(slow), [sink])
     pipeline.start()
     while not source.closed:
         pipeline.wait(0.01)
@@ -286,7 +302,7 @@ def test_a_stand_in_is_asked_for_while_the_source_is_silent() -> None:
             return Output(frame(1000 + self.asked), stands_in=True)
 
     slate, sink, metrics = Slate(), StubSink(), Metrics()
-    pipeline = Pipeline(source, Output, [sink], stand_in=slate, metrics=metrics)
+    pipeline = Pipeline(source, Each(Output), [sink], stand_in=slate, metrics=metrics)
     pipeline.start()
     assert enough.wait(10)
     pipeline.stop()
@@ -295,3 +311,13 @@ def test_a_stand_in_is_asked_for_while_the_source_is_silent() -> None:
     true_ones = [index for index in sink.indices if index < 1000]
     stages = metrics.snapshot()["stages"]
     assert stages.get("latency-0", {"count": 0})["count"] == len(true_ones), "a stand-in has no latency"
+
+
+def test_nothing_kept_back_is_written_after_a_failure() -> None:
+    sink = StubSink()
+    pipeline = Pipeline(StubSource(3, then="raise"), KeepsTwo(), [sink])
+    pipeline.start()
+    with pytest.raises(SourceLostError):
+        pipeline.wait(10)
+    assert sink.indices in ([], [0])
+    assert sink.finished == 0

@@ -486,6 +486,7 @@ def test_a_network_that_fails_on_the_way_is_one_line_and_leaves_no_result(
 
         class Fragile:
             class_names = segmenter.class_names
+            retune = segmenter.retune
             describe = segmenter.describe
 
             def __call__(self, frame):

@@ -11,6 +11,7 @@ import pytest
 from streamseg.engine import LIVE_TIME_BASE, FailClosed, Metrics
 from streamseg.errors import InferenceError
 from streamseg.frame import Colour, Frame, Origin, Output
+from tests.stages import Each
 
 RAW, COMPOSITE, SLATE = 1, 2, 3
 
@@ -29,7 +30,7 @@ class Bench:
         self.states: list[str] = []
         self.metrics = Metrics()
         self.closed = FailClosed(
-            self._process,
+            Each(self._process),
             self._slate,
             state=lambda: "reconnecting",
             metrics=self.metrics,
@@ -48,7 +49,8 @@ class Bench:
 
     def frame(self, at_s: float) -> Output:
         self.now = 100.0 + at_s
-        return self.closed(replace(picture(RAW), pts=round(at_s / LIVE_TIME_BASE), captured_at=self.now))
+        (output,) = self.closed(replace(picture(RAW), pts=round(at_s / LIVE_TIME_BASE), captured_at=self.now))
+        return output
 
 
 def shown(output: Output) -> int:
@@ -102,7 +104,7 @@ def test_time_goes_on_through_stand_ins_and_late_frames() -> None:
     bench.now += 0.1
     outputs.append(bench.closed.output())
     bench.now += 0.01
-    late = bench.closed(replace(picture(RAW), pts=round(0.066 / LIVE_TIME_BASE), captured_at=bench.now))
+    (late,) = bench.closed(replace(picture(RAW), pts=round(0.066 / LIVE_TIME_BASE), captured_at=bench.now))
     outputs.append(late)
     times = [output.frame.seconds for output in outputs]
     assert times == sorted(set(times))
@@ -132,7 +134,7 @@ def test_a_programming_mistake_is_not_hidden() -> None:
     def process(frame: Frame) -> Output:
         raise ZeroDivisionError
 
-    closed = FailClosed(process, lambda state: picture(SLATE), state=str, metrics=Metrics())
+    closed = FailClosed(Each(process), lambda state: picture(SLATE), state=str, metrics=Metrics())
     with pytest.raises(ZeroDivisionError):
         closed(picture(RAW))
 

@@ -7,19 +7,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from streamseg.app.sight import Seen
 from streamseg.config import Settings, parse_background
 from streamseg.effects import Backdrop, Background, BlurredRoom, Edges, Effect, Pictures, PlainColour
 from streamseg.engine import Metrics
 from streamseg.errors import ConfigError
 from streamseg.frame import Frame, Output, VideoInfo
-from streamseg.segment.load import Segmenter
 from streamseg.segment.result import Matte, Segmentation
 from streamseg.sources import open_source
 from streamseg.sources.looped import LoopedVideo
-from streamseg.temporal import FlowFusion, HalfLife, OneEuro, SceneCut, Smoother, Uncertainty
+from streamseg.temporal import FlowFusion, HalfLife, OneEuro, Smoother, Uncertainty
 
-# A pause this long says nothing about the next picture.
-_FORGET_AFTER_S = 1.0
 _HALF_LIFE_S = 0.15
 
 
@@ -32,7 +30,6 @@ class Look:
         keep: class ids that count as the subject; None where the network tells no classes apart.
         largest: only the largest subject.
         smoother: steadies the matte; None leaves it as it is.
-        scene_cut: tells when to forget the past.
         resources: what the effect holds open.
     """
 
@@ -40,34 +37,20 @@ class Look:
     keep: frozenset[int] | None
     largest: bool
     smoother: Smoother | None
-    scene_cut: SceneCut | None
     resources: ExitStack = field(default_factory=ExitStack)
 
 
 class VirtualBackground:
-    """What the process thread does with a frame: segment, steady, composite.
+    """The task: steady the matte, composite.
 
     Args:
-        segmenter: finds the subject.
-        look: how it is shown.
+        look: how the subject is shown.
         metrics: receives the time of every stage.
-        look_at: gives the frame that the network looks at, which may be a smaller one of the same moment.
     """
 
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        look: Look,
-        metrics: Metrics,
-        *,
-        look_at: Callable[[Frame], Frame] = lambda frame: frame,
-    ) -> None:
-        self._segmenter = segmenter
-        self._look_at = look_at
-        self._seen: tuple[Frame, Segmentation] | None = None
+    def __init__(self, look: Look, metrics: Metrics) -> None:
         self._look = self._shown = look
         self._metrics = metrics
-        self._seconds: float | None = None
 
     @property
     def look(self) -> Look:
@@ -83,36 +66,29 @@ class VirtualBackground:
         self._look.resources.close()
         self._shown.resources.close()
 
-    def __call__(self, frame: Frame) -> Output:
+    def matte_of(self, said: Segmentation) -> Matte:
+        """All that has to be carried from a keyframe."""
+        look = self._look
+        with self._metrics.time("matte"):
+            return Matte(said.matte(look.keep, largest=look.largest), said.frame_wh)
+
+    def __call__(self, seen: Seen) -> Output:
         """Composite one frame; frames come in order."""
         look = self._look  # read once: a frame is made with one look
         if look is not self._shown:
             self._shown.resources.close()
             self._shown = look
-        seconds = frame.seconds
-        dt_s = 0.0 if self._seconds is None else seconds - self._seconds
-        self._seconds = seconds
-        segmentation = self._segment(frame)
+        assert seen.segmentation is not None
         with self._metrics.time("matte"):
-            matte = segmentation.matte(look.keep, largest=look.largest)
+            matte = seen.segmentation.matte(look.keep, largest=look.largest)
+        frame = seen.frame
         if look.smoother is not None:
             with self._metrics.time("smooth"):
-                cut = look.scene_cut is not None and look.scene_cut(frame.y, dt_s)
-                if cut or not 0 < dt_s < _FORGET_AFTER_S:
+                if seen.dt_s <= 0:
                     look.smoother.reset()
-                    dt_s = 0.0
-                matte = look.smoother(matte, frame.y, dt_s)
-        output = look.effect(frame, Matte(matte, (frame.width, frame.height)), dt_s)
-        return replace(output, segmentation=segmentation)
-
-    def _segment(self, frame: Frame) -> Segmentation:
-        looked_at = self._look_at(frame)
-        # The smaller stream may be slower than the shown one.
-        if looked_at is frame or self._seen is None or self._seen[0] is not looked_at:
-            with self._metrics.time("segment"):
-                self._seen = looked_at, self._segmenter(looked_at)
-        segmentation = self._seen[1]
-        return segmentation if looked_at is frame else segmentation.on((frame.width, frame.height))
+                matte = look.smoother(matte, frame.y, seen.dt_s)
+        output = look.effect(frame, Matte(matte, (frame.width, frame.height)), seen.dt_s)
+        return replace(output, segmentation=seen.segmentation)
 
 
 def look_of(
@@ -140,7 +116,6 @@ def look_of(
             keep,
             settings.keep.largest,
             background_smoother(settings),
-            SceneCut() if settings.temporal.scene_cut else None,
             stack.pop_all(),
         )
 

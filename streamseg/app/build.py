@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from fractions import Fraction
 
 import cv2
 
 from streamseg.app.background import VirtualBackground, look_of
 from streamseg.app.live import Demand, Slate, connect
-from streamseg.app.network import Sessions, segmenter_of
+from streamseg.app.network import Network, Sessions, network_of
 from streamseg.app.outputs import check_paths, is_live_output, open_sinks, output_urls
+from streamseg.app.process import SeeAndPaint
 from streamseg.app.run import Run
+from streamseg.app.sight import (
+    Asking,
+    EveryFrame,
+    FileKeyframes,
+    FixedPace,
+    LiveKeyframes,
+    Moments,
+    Pace,
+)
 from streamseg.config import Settings, parse_background
 from streamseg.engine import Beside, FailClosed, Metrics, Paced, Pipeline, Reconnecting, Reopening
 from streamseg.errors import ConfigError, StreamsegError
-from streamseg.frame import Sink, Source
+from streamseg.frame import Frame, Sink, Source
 from streamseg.segment.store import resolve
 from streamseg.sources import is_live_url, open_source
 from streamseg.sources.oriented import Oriented
+from streamseg.temporal import AutoInterval, StillScene
 
 __all__ = ["Preparation", "build", "prepare"]
 
@@ -92,6 +104,7 @@ def build(
     preparation: Preparation | None = None,
     name: str = "",
     sessions: Sessions | None = None,
+    several: bool = False,
 ) -> Run:
     """Open everything that `settings` name; nothing runs yet.
 
@@ -100,7 +113,8 @@ def build(
         say: receives one-line remarks for the user, such as which network was chosen and why.
         preparation: of the same settings, where there is one already.
         name: of the stream, where there are several.
-        sessions: of the networks, which several streams share.
+        sessions: of the networks, which live runs share.
+        several: whether other runs want the machine too.
 
     Raises:
         StreamsegError: something cannot be had as asked; what was opened is closed again.
@@ -115,21 +129,19 @@ def build(
         model = resolve(settings.model.name, offline=settings.model.offline, say=say)
         if model.remark:
             say(model.remark)
-        sessions = sessions or Sessions()
-        segmenter, keep = segmenter_of(model, settings, sessions, say)
         metrics = Metrics()
-        look = look_of(settings, source.info, keep, metrics, say)
-        if isinstance(source, Beside):
-            process = VirtualBackground(segmenter, look, metrics, look_at=source.look_at)
-        else:
-            process = VirtualBackground(segmenter, look, metrics)
-        stack.callback(process.close)
+        live = source.info.live
+        shared = sessions if live or several else None
+        network = network_of(model, settings, metrics, shared=shared, stack=stack)
+        task = VirtualBackground(look_of(settings, source.info, network.keep, metrics, say), metrics)
+        stack.callback(task.close)
+        process, moments = _seeing(settings, source, network, task)
         alpha = parse_background(settings.background.spec)[0] == "transparent"
         closed: FailClosed | None = None
         card = None
         camera = source.main if isinstance(source, Beside) else source
         if isinstance(camera, Reconnecting):
-            slate = Slate(settings, source.info, lambda: process.look)
+            slate = Slate(settings, source.info, lambda: task.look)
             card = slate.card("")
             closed = FailClosed(
                 process,
@@ -143,9 +155,37 @@ def build(
             ready.demand.ask(_readers(sinks, stack))
         pipeline = Pipeline(source, closed or process, list(sinks.values()), metrics=metrics, stand_in=closed)
         handed.pop_all()
-        for line in sessions.take_remarks():  # not before: what is wrong is told in one line alone
-            say(line)
-        return Run(name, pipeline, source, process, closed, segmenter, keep, model, sinks, settings, stack.pop_all())
+        return Run(name, pipeline, source, task, moments, closed, network, sinks, settings, stack.pop_all())
+
+
+def _seeing(
+    settings: Settings, source: Source, network: Network, task: VirtualBackground
+) -> tuple[SeeAndPaint, Moments]:
+    """What the process thread does with a frame."""
+    temporal, live = settings.temporal, source.info.live
+    look_at = source.look_at if isinstance(source, Beside) else _itself
+    moments = Moments(at_cuts=temporal.scene_cut, look_at=look_at)
+    still = StillScene(temporal.still_s) if temporal.still_s else None
+    mode, _, every = temporal.mode.partition(":")
+    if mode == "every" or (mode == "auto" and not live):
+        # One frame more than the networks have, so that none of them waits for us.
+        ahead = 0 if live else network.sessions
+        return SeeAndPaint(EveryFrame(Asking(network.pool), moments, ahead=ahead, still=still), task), moments
+    # The results list everything that was seen; else no more than the matte need be carried.
+    whole = bool(settings.output.results)
+    ask = Asking(network.pool) if whole else Asking(network.pool, task.matte_of)
+    if not live:
+        sight = FileKeyframes(ask, moments, every=int(every), both_sides=not whole, ahead=network.sessions, still=still)
+        return SeeAndPaint(sight, task), moments
+    rate = source.info.rate or Fraction(30)
+    pace: Pace = FixedPace(int(every)) if mode == "keyframes" else AutoInterval(float(1 / rate))
+    locked = temporal.sync == "locked"
+    seeing = LiveKeyframes(ask, moments, pace=pace, took_s=network.took_s, locked=locked, still=still)
+    return SeeAndPaint(seeing, task, pace), moments
+
+
+def _itself(frame: Frame) -> Frame:
+    return frame
 
 
 def _open_source(

@@ -68,6 +68,7 @@ class Fleet:
                         preparation=preparation,
                         name=name,
                         sessions=self._sessions,
+                        several=several,
                     )
             if not self.runs:
                 raise next(iter(self._failures.values()))

@@ -3,46 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from streamseg.app.sight import Timed
 from streamseg.config import Settings
-from streamseg.engine import Turns
+from streamseg.engine import Metrics, Turns
 from streamseg.errors import ConfigError
-from streamseg.segment.ladder import Wanted, describe_running, open_session
 from streamseg.segment.load import Segmenter, load_segmenter
-from streamseg.segment.ort import Runs
+from streamseg.segment.ort import Runs, Session, usable_cores
+from streamseg.segment.pool import Pool
 from streamseg.segment.store import ResolvedModel
+
+# More networks side by side take more memory than they gain time: decoding and encoding need cores too.
+_MOST_SESSIONS = 4
+# What runs on the cores of the machine.
+_OF_CORES = ("cpu", "openvino")
 
 
 class Sessions:
     """The network sessions of a process: streams that ask for the same network share one, and take turns."""
 
     def __init__(self) -> None:
-        self._shared: dict[Wanted, _InTurns] = {}
-        self._remarks: list[str] = []
+        self._shared: dict[tuple[Path, str, int | None], _InTurns] = {}
 
-    def __call__(self, wanted: Wanted, say: Callable[[str], None]) -> Runs:
+    def __call__(self, path: Path, provider: str, threads: int | None) -> Runs:
         """The session of a network; built at the first time.
 
         Raises:
             ModelLoadError: it cannot be.
         """
-        wanted = replace(wanted, path=wanted.path.resolve())
-        if wanted not in self._shared:
-            self._shared[wanted] = _InTurns(open_session(wanted, say))
-            if wanted.provider == "auto":
-                self._remarks.append(f"the network runs on {describe_running(self._shared[wanted].on)}")
-        return self._shared[wanted]
-
-    def take_remarks(self) -> list[str]:
-        """What "auto" took, one line a session, since the last call."""
-        remarks, self._remarks = self._remarks, []
-        return remarks
+        key = (path.resolve(), provider, threads)
+        if key not in self._shared:
+            self._shared[key] = _InTurns(Session(path, provider=provider, threads=threads))
+        return self._shared[key]
 
     def close(self) -> None:
         """Nobody waits for a network any more: the runs end."""
@@ -53,34 +52,85 @@ class Sessions:
 class _InTurns:
     """A session that several threads may use; whoever has waited longest comes first."""
 
-    def __init__(self, session: Runs) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
         self.turns = Turns()
-        self.on = session.on
+        self.provider = session.provider
+        self.cpu_nodes = session.cpu_nodes
+        self.threads = session.threads
 
     def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         with self.turns:
             return self._session.run(outputs, feeds)
 
 
-def segmenter_of(
-    resolved: ResolvedModel, settings: Settings, sessions: Sessions, say: Callable[[str], None]
-) -> tuple[Segmenter, frozenset[int] | None]:
-    """The segmenter, and the class ids to keep; None where the network tells no classes apart."""
-    path, model = resolved.path, settings.model
-    keep = None
-    if resolved.family == "yolo-seg":
-        keep = _class_ids(settings.keep.classes, resolved.facts.names, path)
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """The network of a run.
+
+    Attributes:
+        model: which it is.
+        pool: of its segmenters.
+        keep: class ids of the subject; None where it tells no classes apart.
+        took_s: how long the last inference took.
+    """
+
+    model: ResolvedModel
+    pool: Pool
+    keep: frozenset[int] | None
+    took_s: Callable[[], float]
+
+    @property
+    def sessions(self) -> int:
+        """How many frames it looks at side by side."""
+        return int(self.pool.describe()["sessions"])
+
+
+def network_of(
+    resolved: ResolvedModel, settings: Settings, metrics: Metrics, *, shared: Sessions | None, stack: ExitStack
+) -> Network:
+    """The network that the settings ask for.
+
+    Args:
+        resolved: the model.
+        settings: of the run.
+        metrics: receives the time of every inference.
+        shared: of the sessions that several runs use in turns; None gives the run sessions of its own, as many as suit
+            a file.
+        stack: closes it.
+
+    Raises:
+        StreamsegError: it cannot be had as asked.
+    """
+    keep = _kept(resolved, settings)
+    wanted = 1 if shared is not None else settings.model.sessions or min(usable_cores(), _MOST_SESSIONS)
+    segmenters = [_segmenter(resolved, settings, keep, wanted, shared)]
+    # Side by side pays where a session has a core; an accelerator is one, whatever the cores are.
+    if segmenters[0].describe()["provider"] in _OF_CORES:
+        segmenters += [_segmenter(resolved, settings, keep, wanted, shared) for _ in range(wanted - 1)]
+    timed = [Timed(segmenter, metrics) for segmenter in segmenters]
+    pool = Pool(timed)
+    stack.callback(pool.close)
+    return Network(resolved, pool, keep, lambda: timed[0].took_s)
+
+
+def _segmenter(
+    resolved: ResolvedModel,
+    settings: Settings,
+    keep: frozenset[int] | None,
+    sessions: int,
+    shared: Sessions | None,
+) -> Segmenter:
+    model = settings.model
     size_wh = None
     if model.size != "auto":
         width, height = model.size.split("x")
         size_wh = (int(width), int(height))
-    segmenter = load_segmenter(
-        path,
+    return load_segmenter(
+        resolved.path,
         provider=model.provider,
-        threads=model.threads or None,
-        precision=model.precision,
-        open_session=lambda wanted: sessions(wanted, say),
+        threads=model.threads or (1 if sessions > 1 else None),
+        open_session=shared,
         size_wh=size_wh,
         confidence=model.confidence,
         iou=model.iou,
@@ -88,12 +138,18 @@ def segmenter_of(
         # The results list everything that was seen; else what is not kept need not even be decoded.
         classes=None if settings.output.results else keep,
     )
-    if keep is None and settings.keep.classes != ["person"]:
+
+
+def _kept(resolved: ResolvedModel, settings: Settings) -> frozenset[int] | None:
+    wanted, path = settings.keep.classes, resolved.path
+    if resolved.family == "yolo-seg":
+        return _class_ids(wanted, resolved.facts.names, path)
+    if wanted != ["person"]:
         raise ConfigError(
             f"{path.name} finds people and tells no classes apart; "
-            f"leave out --keep {','.join(settings.keep.classes)} or choose a YOLO model with --model"
+            f"leave out --keep {','.join(wanted)} or choose a YOLO model with --model"
         )
-    return segmenter, keep
+    return None
 
 
 def _class_ids(wanted: Sequence[str], names: Mapping[int, str], path: Path) -> frozenset[int]:

@@ -15,12 +15,12 @@ import cv2
 
 import streamseg
 from streamseg.app.background import Look, VirtualBackground, look_of
+from streamseg.app.network import Network
+from streamseg.app.sight import Moments
 from streamseg.config import Settings, parse_background
 from streamseg.engine import Beside, FailClosed, Pipeline, Reconnecting, Reopening
 from streamseg.errors import ConfigError
 from streamseg.frame import Sink, Source
-from streamseg.segment.load import Segmenter
-from streamseg.segment.store import ResolvedModel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,11 +33,10 @@ class Run:
     name: str
     pipeline: Pipeline
     source: Source
-    process: VirtualBackground
+    task: VirtualBackground
+    moments: Moments
     closed: FailClosed | None
-    segmenter: Segmenter
-    keep: frozenset[int] | None
-    model: ResolvedModel
+    network: Network
     sinks: Mapping[str, Sink]
     settings: Settings
     resources: ExitStack
@@ -101,12 +100,13 @@ class Run:
         was, now = (parse_background(of.background.spec)[0] == "transparent" for of in (self.settings, settings))
         if was != now:
             raise ConfigError("the background cannot become transparent, or cease to be, while it runs; start anew")
-        return look_of(settings, self.source.info, self.keep, self.pipeline.metrics, say)
+        return look_of(settings, self.source.info, self.network.keep, self.pipeline.metrics, say)
 
     def change(self, settings: Settings, look: Look) -> None:
         """Take over what may change while it runs: background, edges, smoothing, thresholds, the largest alone."""
-        self.process.change(look)
-        self.segmenter.retune(confidence=settings.model.confidence, iou=settings.model.iou)
+        self.task.change(look)
+        self.moments.at_cuts = settings.temporal.scene_cut
+        self.network.pool.retune(confidence=settings.model.confidence, iou=settings.model.iou)
 
     def measured(self) -> dict[str, Any]:
         """Counts, stages by name, drops by reason and what the sinks did, so far."""
@@ -165,9 +165,9 @@ class Run:
             "stages": measured["stages"],
             "rss_bytes": rss_bytes(),
             "model": {
-                "name": self.model.name,
-                "licence": self.model.licence,
-                **self.segmenter.describe(),
+                "name": self.network.model.name,
+                "licence": self.network.model.licence,
+                **self.network.pool.describe(),
             },
             "threads": {
                 "cores": os.cpu_count(),

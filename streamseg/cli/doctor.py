@@ -16,7 +16,8 @@ import av
 
 import streamseg
 from streamseg.app import versions
-from streamseg.segment.ladder import probe
+from streamseg.errors import StreamsegError
+from streamseg.segment.ort import probe_providers
 from streamseg.segment.store import local_models
 from streamseg.sources.cameras import list_cameras, modes_text
 
@@ -154,11 +155,15 @@ def _installed(package: str) -> bool:
 
 
 def _providers() -> Iterator[Finding]:
-    for name, ok, found in probe():
+    try:
+        probed = probe_providers()
+    except StreamsegError as error:
+        yield Finding("execution providers", False, str(error))
+        return
+    for name, ok, why in probed:
+        found = "builds a session" if ok else f"not usable: {why}"
         # The processor always serves; the others are there to be faster.
-        yield Finding(
-            f"execution provider {name}", ok, f"builds a session ({found})" if ok else found, optional=name != "cpu"
-        )
+        yield Finding(f"execution provider {name}", ok, found, optional=name != "cpu")
 
 
 def _models() -> Finding:

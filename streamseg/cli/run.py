@@ -48,6 +48,7 @@ _KEYS = {
     "keep_for": "output.keep_for",
     "max_disk": "output.max_disk",
     "audio_delay": "output.audio_delay_ms",
+    "mode": "temporal.mode",
     "on_demand": "live.on_demand",
     "slate": "live.slate",
     "metrics": "live.metrics",
@@ -81,6 +82,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--provider", metavar="NAME", help="auto, cpu, cuda, tensorrt, ...")
     parser.add_argument("--keep", metavar="CLASS,...", help="classes that stay in the picture (person)")
     parser.add_argument("--keep-largest", action="store_true", default=None, help="only the largest of them")
+    parser.add_argument("--mode", metavar="MODE", help="frames the network looks at: every, keyframes:N or auto")
     parser.add_argument("--encoder", metavar="NAME", help="video encoder, such as libx264 or h264_nvenc")
     parser.add_argument("--quality", metavar="Q", help="low, medium, high, lossless or the encoder's number")
     parser.add_argument(

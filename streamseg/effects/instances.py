@@ -14,12 +14,14 @@ from streamseg.frame import Frame, Output, Plane
 from streamseg.lanes.result import RoadUser
 from streamseg.pixels.draw import fill_mask, fill_polygons, stroke, text_size, write
 from streamseg.pixels.planes import yuv_colour
-from streamseg.segment.result import ClassMap, InstanceMask, Instances, Segmentation
+from streamseg.segment.result import CarriedInstances, ClassMap, InstanceMask, Instances, Segmentation
 from streamseg.temporal.tracks import Tracker
 
 __all__ = ["COLOURS", "PARTS", "InstanceOverlay", "InstancePainter", "RoadUsers", "Tracked", "road_users"]
 
 PARTS = ("masks", "outlines", "boxes", "labels")
+
+Things = Instances | CarriedInstances
 
 # R, G, B; neighbours in the list are told apart with every kind of colour vision (Okabe and Ito, Tol).
 COLOURS = (
@@ -39,7 +41,7 @@ class Tracked:
         numbers: (n,) int64; 0 where an instance has none yet.
     """
 
-    instances: Instances
+    instances: Things
     numbers: NDArray[np.int64]
 
 
@@ -166,7 +168,7 @@ class InstanceOverlay:
 
     def __call__(self, frame: Frame, segmentation: Segmentation | None, dt_s: float) -> Output:
         """Paint one picture; see `Effect`."""
-        if isinstance(segmentation, Instances):
+        if isinstance(segmentation, Things):
             with self._timed("track"):
                 seen = number(chosen(segmentation, self._classes), self._tracker, dt_s)
             with self._timed("draw"):
@@ -223,7 +225,7 @@ class RoadUsers:
         # Half a millisecond, so that a rate of the frames is not missed by rounding.
         if since_s is None or since_s >= self._every_s - 5e-4:
             found = self._segment(frame)
-            if isinstance(found, Instances):
+            if isinstance(found, Things):
                 self._seen = number(chosen(found, self._classes), self._tracker, since_s or 0.0)
             since_s = 0.0
         self._since_s = since_s
@@ -235,19 +237,15 @@ class RoadUsers:
             self._painter.paint(planes, self._seen, frame, dt_s)
 
 
-def chosen(instances: Instances, classes: Collection[str] | None) -> Instances:
+def chosen(instances: Things, classes: Collection[str] | None) -> Things:
     """The instances of some classes, by name; None keeps all."""
     if classes is None:
         return instances
     wanted = [index for index, name in enumerate(instances.class_names) if name in classes]
-    kept = np.isin(instances.class_ids, wanted)
-    return Instances(
-        instances.boxes[kept], instances.scores[kept], instances.class_ids[kept], instances.coefficients[kept],
-        instances.prototypes, instances.placement, instances.class_names,
-    )  # fmt: skip
+    return instances.pick(np.isin(instances.class_ids, wanted))
 
 
-def number(instances: Instances, tracker: Tracker | None, dt_s: float) -> Tracked:
+def number(instances: Things, tracker: Tracker | None, dt_s: float) -> Tracked:
     """The instances with the numbers that the tracker gives them."""
     if tracker is None:
         return Tracked(instances, np.zeros(len(instances), np.int64))

@@ -5,7 +5,7 @@ from streamseg.engine.channel import Channel, ChannelClosed
 from streamseg.engine.metrics import Metrics, Summary
 from streamseg.engine.paced import Paced
 from streamseg.engine.parallel import in_parallel
-from streamseg.engine.pipeline import Pipeline, StandIn
+from streamseg.engine.pipeline import Pipeline, Process, StandIn
 from streamseg.engine.reconnect import LIVE_TIME_BASE, Backoff, Opener, Reconnecting, Reopening
 from streamseg.engine.standin import FailClosed
 from streamseg.engine.turns import Turns
@@ -21,6 +21,7 @@ __all__ = [
     "Opener",
     "Paced",
     "Pipeline",
+    "Process",
     "Reconnecting",
     "Reopening",
     "StandIn",

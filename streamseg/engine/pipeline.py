@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from streamseg.engine.metrics import Metrics
 from streamseg.errors import PipelineAborted, PipelineStuckError
 from streamseg.frame import Frame, Output, Packet, Sink, Source
 
-__all__ = ["Pipeline", "StandIn"]
+__all__ = ["Pipeline", "Process", "StandIn"]
 
 # A file waits for us and loses nothing; a live source does not wait, and only its newest frame is of use.
 _FILE_CAPACITY = 8
@@ -36,6 +37,21 @@ class _Captured:
 class _Finished:
     output: Output | None
     packets: Sequence[Packet]
+
+
+class Process(Protocol):
+    """What is done with the frames. Used from the process thread; frames come in order.
+
+    It gives as many pictures as it was given frames, in their order; it may keep some back for a while.
+    """
+
+    def __call__(self, frame: Frame) -> Sequence[Output]:
+        """Take one frame; the pictures that are ready."""
+        ...
+
+    def finish(self) -> Sequence[Output]:
+        """No frame follows: the pictures that were kept back. Not called after a failure."""
+        ...
 
 
 class StandIn(Protocol):
@@ -59,7 +75,7 @@ class Pipeline:
 
     Args:
         source: read in the thread ``capture``.
-        process: called in the thread ``process``, one frame at a time, in order.
+        process: used in the thread ``process``.
         sinks: written in threads ``write-0``, ``write-1`` and so on, each behind a channel of its own.
         metrics: receives the times of the stages ``capture``, ``process``, ``write-N`` and ``latency-N`` (from
             `Frame.captured_at` to the end of `Sink.write`), and the counts ``frames in`` and ``frames out N``.
@@ -71,7 +87,7 @@ class Pipeline:
     def __init__(
         self,
         source: Source,
-        process: Callable[[Frame], Output],
+        process: Process,
         sinks: Sequence[Sink],
         *,
         metrics: Metrics | None = None,
@@ -187,21 +203,39 @@ class Pipeline:
                 break
 
     def _transform(self) -> None:
-        metrics, stand_in = self.metrics, self._stand_in
+        metrics, stand_in, live = self.metrics, self._stand_in, self._source.info.live
+        # Of the frames whose pictures are still kept back, and of what came after the last frame.
+        behind: deque[Sequence[Packet]] = deque()
+        trailing: Sequence[Packet] = ()
+
+        def hand_on(outputs: Sequence[Output]) -> None:
+            for output in outputs:
+                packets = behind.popleft() if behind else ()
+                while live and behind:  # a frame that could not be processed has no picture to go with
+                    packets = _joined(packets, behind.popleft())
+                self._hand_on(_Finished(output, packets))
+
         while True:
             try:
                 item = self._captured.get(None if stand_in is None else stand_in.wait_s())
             except ChannelClosed:
-                return
+                break
             except TimeoutError:
                 if stand_in is not None:
                     self._hand_on(_Finished(stand_in.output(), ()))
                 continue
-            output = None
-            if item.frame is not None:
-                with metrics.time("process"):
-                    output = self._process(item.frame)
-            self._hand_on(_Finished(output, item.packets))
+            if item.frame is None:
+                trailing = item.packets
+                continue
+            behind.append(item.packets)
+            with metrics.time("process"):
+                outputs = self._process(item.frame)
+            hand_on(outputs)
+        if self._failure is None:
+            hand_on(self._process.finish())
+            rest = [packet for packets in (*behind, trailing) for packet in packets]
+            if rest:
+                self._hand_on(_Finished(None, rest))
 
     def _hand_on(self, item: _Finished) -> None:
         for channel in self._finished:

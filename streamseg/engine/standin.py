@@ -6,10 +6,11 @@ import logging
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from streamseg.engine.metrics import Metrics
+from streamseg.engine.pipeline import Process
 from streamseg.engine.turns import TurnsOver
 from streamseg.errors import StreamsegError, redact
 from streamseg.frame import Frame, Output
@@ -31,7 +32,7 @@ class FailClosed:
     is shown, at `slate_rate_fps`. Time goes on in all of them.
 
     Args:
-        process: makes a composite; a `StreamsegError` from it shows the slate and is said once.
+        process: makes the composites; a `StreamsegError` from it shows the slate and is said once.
         slate: ``slate(state)`` gives the safe picture as a frame, whose time is replaced here.
         state: one line about why nothing comes, for the slate.
         metrics: counts ``pictures repeated``, ``slates shown`` and ``frames that could not be processed``.
@@ -42,7 +43,7 @@ class FailClosed:
 
     def __init__(
         self,
-        process: Callable[[Frame], Output],
+        process: Process,
         slate: Callable[[str], Frame],
         *,
         state: Callable[[], str],
@@ -74,28 +75,27 @@ class FailClosed:
         """Without a frame for so long, the slate is shown."""
         return max(_STALL_S, _STALL_INTERVALS * statistics.median(self._intervals_s))
 
-    def __call__(self, frame: Frame) -> Output:
-        """The composite, or the slate when it cannot be made."""
+    def __call__(self, frame: Frame) -> Sequence[Output]:
+        """The composites that are ready, or the slate when they cannot be made."""
         now = self._clock()
         # An outage is one interval among many: the median does not care.
         if self._arrived is not None and 0 < now - self._arrived < _LONGEST_INTERVAL_S:
             self._intervals_s.append(now - self._arrived)
         self._arrived = now
-        if self._shown is not None and frame.seconds <= self._shown.seconds:
-            # A stand-in was shown with a later time than this late frame has.
-            frame = replace(frame, pts=self._shown.pts + round(_STEP_S / frame.time_base))
         try:
-            output = self._process(frame)
+            outputs = self._process(frame)
         except StreamsegError as error:
-            self._metrics.count("frames that could not be processed")
-            if not isinstance(error, TurnsOver) and redact(str(error)) != self._said:
-                self._said = redact(str(error))
-                _log.warning("%s; the slate is shown meanwhile", self._said)
-            self._composite = None
-            return self._show(self._safe("the picture cannot be processed", frame))
+            return [self._failed(error, frame)]
         self._said = ""
-        self._composite = output
-        return self._show(output)
+        return [self._true(output) for output in outputs]
+
+    def finish(self) -> Sequence[Output]:
+        """The composites that were kept back, as far as they can be made."""
+        try:
+            return [self._true(output) for output in self._process.finish()]
+        except StreamsegError as error:
+            _log.debug("what was kept back is lost", exc_info=error)
+            return []
 
     def wait_s(self) -> float:
         """How long until a stand-in is due."""
@@ -114,6 +114,25 @@ class FailClosed:
             return self._show(self._safe(self._state(), None))
         self._metrics.count("pictures repeated")
         return self._show(Output(self._timed(self._composite.frame), matte=self._composite.matte, stands_in=True))
+
+    def _true(self, output: Output) -> Output:
+        self._composite = output = self._in_order(output)
+        return self._show(output)
+
+    def _failed(self, error: StreamsegError, frame: Frame) -> Output:
+        self._metrics.count("frames that could not be processed")
+        if not isinstance(error, TurnsOver) and redact(str(error)) != self._said:
+            self._said = redact(str(error))
+            _log.warning("%s; the slate is shown meanwhile", self._said)
+        self._composite = None
+        return self._show(self._in_order(self._safe("the picture cannot be processed", frame)))
+
+    def _in_order(self, output: Output) -> Output:
+        """The same after whatever was shown last: a stand-in may have a later time than a frame that came late."""
+        if self._shown is None or output.frame.seconds > self._shown.seconds:
+            return output
+        pts = self._shown.pts + round(_STEP_S / output.frame.time_base)
+        return replace(output, frame=replace(output.frame, pts=pts))
 
     def _safe(self, state: str, frame: Frame | None) -> Output:
         self._metrics.count("slates shown")

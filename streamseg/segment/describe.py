@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from streamseg.frame import Output
-from streamseg.segment.result import Instances
+from streamseg.segment.result import CarriedInstances, Instances
 
 __all__ = ["encode_mask", "record", "run_lengths"]
 
@@ -20,7 +20,9 @@ def record(output: Output) -> dict[str, Any]:
 
     Keys: `source` (name), `size_wh`, `index`, `pts`, `time_s`, and of what the network gives either `instances`, a list
     of `class`, `class_id`, `score`, `box_xyxy` and `mask`, or `coverage` (the share of the picture, 0 to 1) and `mask`,
-    the pixels that are at least half opaque. A mask is {"size": [h, w], "counts": text}, as pycocotools reads it.
+    the pixels that are at least half opaque. `carried` is there where the network did not look at this very frame, and
+    its instances of an earlier one were carried here. A mask is {"size": [h, w], "counts": text}, as pycocotools reads
+    it.
     """
     frame, seen = output.frame, output.segmentation
     size_wh = frame.origin.size_wh
@@ -31,7 +33,9 @@ def record(output: Output) -> dict[str, Any]:
         "pts": frame.pts,
         "time_s": round(frame.seconds, 6),
     }
-    if isinstance(seen, Instances):
+    if isinstance(seen, Instances | CarriedInstances):
+        if isinstance(seen, CarriedInstances):
+            found["carried"] = True
         found["instances"] = _instances(seen, size_wh)
     elif seen is not None:
         alpha = cv2.resize(seen.matte(), seen.frame_wh, interpolation=cv2.INTER_LINEAR)[: size_wh[1], : size_wh[0]]
@@ -40,7 +44,7 @@ def record(output: Output) -> dict[str, Any]:
     return found
 
 
-def _instances(seen: Instances, size_wh: tuple[int, int]) -> list[dict[str, Any]]:
+def _instances(seen: Instances | CarriedInstances, size_wh: tuple[int, int]) -> list[dict[str, Any]]:
     boxes = np.clip(seen.boxes.astype(np.float64), 0, np.array(size_wh * 2))
     return [
         {

@@ -1,4 +1,4 @@
-"""ONNX Runtime: sessions, what its execution providers need, thread counts."""
+"""ONNX Runtime: sessions, the ladder of execution providers, thread counts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -17,17 +16,7 @@ from numpy.typing import NDArray
 
 from streamseg.errors import InferenceError, ModelLoadError
 
-__all__ = [
-    "PROVIDERS",
-    "AbsentError",
-    "Running",
-    "Runs",
-    "Session",
-    "one_line",
-    "tiny_network",
-    "try_out",
-    "usable_cores",
-]
+__all__ = ["PROVIDERS", "Runs", "Session", "probe_providers", "runtime_version", "usable_cores"]
 
 log = logging.getLogger(__name__)
 
@@ -36,41 +25,30 @@ PROVIDERS = {
     "cpu": ("CPUExecutionProvider", 'pip install "streamseg[cpu]"'),
     "cuda": ("CUDAExecutionProvider", 'pip install "streamseg[gpu]", with CUDA 12 or 13 and cuDNN 9'),
     "tensorrt": ("TensorrtExecutionProvider", 'pip install "streamseg[gpu]" tensorrt, with CUDA 12 or 13'),
-    "openvino": ("OpenVINOExecutionProvider", 'pip install "streamseg[openvino]"'),
+    "openvino": ("OpenVINOExecutionProvider", "pip install onnxruntime-openvino in place of onnxruntime"),
     "directml": ("DmlExecutionProvider", "pip install onnxruntime-directml in place of onnxruntime"),
     "coreml": ("CoreMLExecutionProvider", "pip install onnxruntime on macOS"),
 }
-
-
-class AbsentError(ModelLoadError):
-    """A runtime is not installed, which is no fault of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """What really runs a network.
-
-    Attributes:
-        provider: short name of the execution provider, a key of `PROVIDERS`.
-        runtime: the library and its version.
-        precision: what it computes in, where that is not what the file holds: "float32", "float16", "bfloat16".
-        threads: within an operator, on the CPU.
-        cpu_nodes: another provider runs, and part of the graph stays on the CPU.
-    """
-
-    provider: str
-    runtime: str
-    threads: int
-    precision: str | None = None
-    cpu_nodes: bool = False
+# TensorRT builds an engine for minutes before the first frame, so it is taken only on request.
+_AUTO = ("cuda", "cpu")
 
 
 class Runs(Protocol):
     """What a segmenter needs of a session."""
 
     @property
-    def on(self) -> Running:
-        """What really runs it."""
+    def provider(self) -> str:
+        """Short name of the execution provider that really runs."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Within an operator, on the CPU."""
+        ...
+
+    @property
+    def cpu_nodes(self) -> bool:
+        """Another provider runs, and part of the graph stays on the CPU."""
         ...
 
     def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -83,29 +61,30 @@ class Runs(Protocol):
 
 
 class Session:
-    """A network that is loaded and runs on ONNX Runtime; a `Runs`.
+    """A network that is loaded and runs; a `Runs`.
 
     Attributes:
-        on: what really runs it.
+        provider: short name of the execution provider that really runs, a key of `PROVIDERS`.
+        threads: within an operator, on the CPU.
+        cpu_nodes: another provider runs, and part of the graph stays on the CPU.
     """
 
-    def __init__(self, path: Path, *, provider: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, provider: str = "auto", threads: int | None = None) -> None:
         """Load `path`.
 
         Args:
             path: an ONNX file.
-            provider: a key of `PROVIDERS`.
+            provider: "auto" or a key of `PROVIDERS`. On "auto" a provider that cannot run is passed over.
             threads: on the CPU; None takes the cores that this process may use.
 
         Raises:
             ModelLoadError: ONNX Runtime is missing, the provider cannot run, or the file cannot be loaded.
         """
         self._path = path
-        threads = usable_cores() if threads is None else max(1, threads)
+        self.threads = usable_cores() if threads is None else max(1, threads)
         runtime = _onnxruntime()
-        _try_out(runtime, provider)
-        self._session, cpu_nodes = _open(runtime, path, provider, threads)
-        self.on = Running(provider, f"onnxruntime {runtime.__version__}", threads, cpu_nodes=cpu_nodes)
+        self.provider = _choose(runtime, provider)
+        self._session, self.cpu_nodes = _open(runtime, path, self.provider, self.threads)
 
     def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The named outputs for the named inputs.
@@ -116,7 +95,16 @@ class Session:
         try:
             return list(self._session.run(outputs, feeds))
         except Exception as error:  # ONNX Runtime's classes share no root but Exception
-            raise InferenceError(f"{self._path.name} failed on a frame: {one_line(error)}") from error
+            raise InferenceError(f"{self._path.name} failed on a frame: {_one_line(error)}") from error
+
+
+def runtime_version() -> str:
+    """Version of ONNX Runtime.
+
+    Raises:
+        ModelLoadError: it is missing.
+    """
+    return str(_onnxruntime().__version__)
 
 
 def usable_cores() -> int:
@@ -144,30 +132,60 @@ def _cpu_quota() -> int:
         return 1 << 16
 
 
-def try_out(provider: str) -> str:
-    """Run a tiny network on an execution provider; the version of ONNX Runtime.
+def probe_providers() -> list[tuple[str, bool, str]]:
+    """Build and run a tiny network on every provider: (short name, whether it runs, why not and what to do).
 
     Raises:
-        ModelLoadError: it cannot run, and why.
+        ModelLoadError: ONNX Runtime is missing.
     """
     runtime = _onnxruntime()
-    _try_out(runtime, provider)
-    return f"onnxruntime {runtime.__version__}"
+    found = []
+    for name in PROVIDERS:
+        try:
+            _try_out(runtime, name)
+        except _CannotRunError as error:
+            found.append((name, False, str(error)))
+        else:
+            found.append((name, True, ""))
+    return found
+
+
+class _CannotRunError(Exception):
+    """An execution provider is not there, or does not work on this machine."""
+
+
+def _choose(runtime: ModuleType, provider: str) -> str:
+    """The provider to run on: the one asked for, or the first of the ladder that works."""
+    if provider != "auto":
+        if provider not in PROVIDERS:
+            raise ModelLoadError(f"no such execution provider: {provider!r}; there are auto, {', '.join(PROVIDERS)}")
+        try:
+            _try_out(runtime, provider)
+        except _CannotRunError as error:
+            raise ModelLoadError(f"execution provider {provider!r} cannot run: {error}") from error
+        return provider
+    for name in _AUTO:
+        try:
+            _try_out(runtime, name)
+        except _CannotRunError as error:
+            log.debug("provider %s passed over: %s", name, error)
+        else:
+            return name
+    raise ModelLoadError(f"onnxruntime runs on none of {', '.join(_AUTO)}; {PROVIDERS['cpu'][1]}")
 
 
 def _try_out(runtime: ModuleType, name: str) -> None:
     """Run a tiny network: libraries that a provider lacks often show at its first convolution only."""
     full, remedy = PROVIDERS[name]
-    cannot = f"execution provider {name!r} cannot run"
     if full not in runtime.get_available_providers():
-        raise AbsentError(f"{cannot}: not in this build of onnxruntime; {remedy}")
+        raise _CannotRunError(f"not in this build of onnxruntime; {remedy}")
     try:
         if name in ("cuda", "tensorrt") and hasattr(runtime, "preload_dlls"):
             runtime.preload_dlls()
-        session = _build(runtime, tiny_network(), name, 1, alone=False)
+        session = _build(runtime, _tiny_network(), name, 1, alone=False)
         session.run(None, {"x": np.zeros((1, 3, 8, 8), np.float32)})
     except Exception as error:  # ONNX Runtime's classes share no root but Exception
-        raise ModelLoadError(f"{cannot}: {one_line(error)}; {remedy}") from error
+        raise _CannotRunError(f"{_one_line(error)}; {remedy}") from error
 
 
 def _open(runtime: ModuleType, path: Path, name: str, threads: int) -> tuple[Any, bool]:
@@ -176,11 +194,11 @@ def _open(runtime: ModuleType, path: Path, name: str, threads: int) -> tuple[Any
         try:
             return _build(runtime, str(path), name, threads, alone=True), False
         except Exception as error:
-            log.debug("graph does not fit provider %s alone: %s", name, one_line(error))
+            log.debug("graph does not fit provider %s alone: %s", name, _one_line(error))
     try:
         return _build(runtime, str(path), name, threads, alone=False), name != "cpu"
     except Exception as error:
-        raise ModelLoadError(f"cannot load {path.name} on {name!r}: {one_line(error)}") from error
+        raise ModelLoadError(f"cannot load {path.name} on {name!r}: {_one_line(error)}") from error
 
 
 def _build(runtime: ModuleType, source: str | bytes, name: str, threads: int, *, alone: bool) -> Any:
@@ -209,14 +227,13 @@ def _onnxruntime() -> ModuleType:
     try:
         import onnxruntime
     except ImportError as error:
-        raise AbsentError(
-            f'onnxruntime cannot be imported ({one_line(error)}); run: pip install "streamseg[cpu]"'
+        raise ModelLoadError(
+            f'onnxruntime cannot be imported ({_one_line(error)}); run: pip install "streamseg[cpu]"'
         ) from error
     return onnxruntime
 
 
-def tiny_network() -> bytes:
-    """A convolution, as an ONNX file: x (1, 3, 8, 8) float32 in, y (1, 4, 8, 8) out."""
+def _tiny_network() -> bytes:
     from onnx import TensorProto, helper
 
     shape = [1, 3, 8, 8]
@@ -231,7 +248,6 @@ def tiny_network() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def one_line(error: BaseException) -> str:
-    """What a runtime's exception says, on one line and not too long."""
+def _one_line(error: BaseException) -> str:
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
     return text[:300].rstrip(". ") or type(error).__name__

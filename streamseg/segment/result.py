@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamseg.pixels.letterbox import Placement
 from streamseg.pixels.masks import box_mask, box_probability, boxes_in_cells, fit_frame
 
-__all__ = ["ClassMap", "InstanceMask", "Instances", "Matte", "Segmentation"]
+__all__ = ["CarriedInstances", "ClassMap", "InstanceMask", "Instances", "Matte", "Segmentation"]
 
 Floats = NDArray[np.floating]
 
@@ -79,6 +79,16 @@ class Instances:
             np.maximum(union[window], opacity, out=union[window])
         return fit_frame(union, self.placement)
 
+    def pick(self, kept: NDArray[np.bool_]) -> Instances:
+        """Those where `kept`, (n,), is true."""
+        return replace(
+            self,
+            boxes=self.boxes[kept],
+            scores=self.scores[kept],
+            class_ids=self.class_ids[kept],
+            coefficients=self.coefficients[kept],
+        )
+
     def on(self, frame_wh: tuple[int, int]) -> Instances:
         """The same objects in the same picture taken at another size, px."""
         was_wh = self.placement.picture_wh
@@ -92,6 +102,73 @@ class Instances:
             InstanceMask(*box_mask(self.prototypes, vector, box, self.placement))
             for vector, box in zip(self.coefficients, self.boxes, strict=True)
         ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CarriedInstances:
+    """Objects of an earlier picture where they are now; they look like `Instances`.
+
+    Attributes:
+        boxes: (n, 4) float32 xyxy in frame px, within the frame.
+        scores, class_ids, class_names: as the network gave them.
+        layers: (n, h, w) float32 in [0, 1] over the whole frame, at model scale.
+        frame_wh: size of the frame, px.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    layers: NDArray[np.float32]
+    frame_wh: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def pick(self, kept: NDArray[np.bool_]) -> CarriedInstances:
+        """Those where `kept`, (n,), is true."""
+        return replace(
+            self,
+            boxes=self.boxes[kept],
+            scores=self.scores[kept],
+            class_ids=self.class_ids[kept],
+            layers=self.layers[kept],
+        )
+
+    def matte(self, classes: Collection[int] | None = None, *, largest: bool = False) -> NDArray[np.float32]:
+        """The union of the wanted classes' masks; see `Instances.matte`."""
+        wanted = self.layers if classes is None else self.layers[np.isin(self.class_ids, list(classes))]
+        if largest and len(wanted):
+            wanted = wanted[[int(wanted.sum(axis=(1, 2)).argmax())]]
+        return wanted.max(axis=0) if len(wanted) else np.zeros(self.layers.shape[1:], np.float32)
+
+    def on(self, frame_wh: tuple[int, int]) -> CarriedInstances:
+        """The same objects in the same picture taken at another size, px."""
+        ratio = np.array([frame_wh[0] / self.frame_wh[0], frame_wh[1] / self.frame_wh[1]] * 2, np.float32)
+        return replace(self, boxes=self.boxes * ratio, frame_wh=frame_wh)
+
+    def masks(self) -> list[InstanceMask]:
+        """Each one's mask within its box, at the frame's scale, in order."""
+        return [self._mask(layer, box) for layer, box in zip(self.layers, self.boxes, strict=True)]
+
+    def _mask(self, layer: NDArray[np.float32], box: NDArray[np.float32]) -> InstanceMask:
+        x1, y1, x2, y2 = (int(side) for side in np.round(box))
+        if x2 <= x1 or y2 <= y1:
+            return InstanceMask((max(x1, 0), max(y1, 0)), np.zeros((0, 0), np.uint8))
+        height, width = layer.shape
+        step_x, step_y = width / self.frame_wh[0], height / self.frame_wh[1]
+        # Sample i of either grid stands at i + 0.5 of its own scale.
+        to_cells = np.array(
+            [[step_x, 0, (x1 + 0.5) * step_x - 0.5], [0, step_y, (y1 + 0.5) * step_y - 0.5]], np.float32
+        )
+        region = cv2.warpAffine(
+            layer,
+            to_cells,
+            (x2 - x1, y2 - y1),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return InstanceMask((x1, y1), np.greater(region, 0.5).view(np.uint8))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +206,7 @@ class ClassMap:
         return replace(self, frame_wh=frame_wh)
 
 
-Segmentation = Instances | Matte | ClassMap
+Segmentation = Instances | CarriedInstances | Matte | ClassMap
 
 
 def largest_part(alpha: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -24,6 +24,8 @@ _UNMOVED_SHARE, _UNMOVED_LEVELS = 0.7, 1.0
 # How much of the subject may have unsure edges before its next keyframe is wanted. With these, keyframes:3 stays within
 # 0.011 J of every frame on each sequence of DAVIS at hand; what is warped from both sides bears more.
 _UNSURE_LIMIT, _UNSURE_LIMIT_TWO_SIDED = 0.5, 0.9
+# A subject of which hardly a pixel was found again is somewhere else, however short its edge is.
+_LEAST_INNER_TRUST = 0.1
 # Of two keyframes that are both unsure, neither is left out entirely.
 _LEAST_WEIGHT = 0.05
 
@@ -110,7 +112,11 @@ class Propagator:
         layers, key_luma = self._key
         small = self._fit(luma)
         fetched, trust = self._fetch(layers, small, key_luma)
-        wants = age_s >= self._longest_s or _unsure_share(fetched, trust) > self._unsure_limit
+        wants = (
+            age_s >= self._longest_s
+            or _unsure_share(fetched, trust) > self._unsure_limit
+            or _inner_trust(fetched, trust) < _LEAST_INNER_TRUST
+        )
         if self._two_sided and not wants:
             self._pending.append(_Pending(small, age_s, fetched, trust))
         return Carried(fetched, trust, wants)
@@ -173,6 +179,12 @@ def _unsure_share(layers: Layers, trust: Floats) -> float:
         area += min(inside, height * width - inside)
     # A subject of a few cells is all edge.
     return unsure / max(area, height * width / 500)
+
+
+def _inner_trust(layers: Layers, trust: Floats) -> float:
+    """The mean trust within the layers; 1 where there is nothing."""
+    inside = cv2.inRange(layers if layers.ndim == 2 else layers.max(axis=0), 0.5, 2.0) if layers.size else None
+    return 1.0 if inside is None or not cv2.countNonZero(inside) else float(cv2.mean(trust, inside)[0])
 
 
 def move_boxes(boxes: NDArray[np.float32], before: Layers, after: Layers, frame_wh: tuple[int, int]) -> Floats:

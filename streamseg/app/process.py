@@ -1,0 +1,39 @@
+"""What the process thread does with a frame: see, then paint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from streamseg.app.sight import Pace, Seen, Sight
+from streamseg.frame import Frame, Output
+
+__all__ = ["SeeAndPaint"]
+
+
+class SeeAndPaint:
+    """An `engine.Process` of a way of seeing and a task.
+
+    Args:
+        sight: tells what is known of each frame.
+        paint: makes the picture; called once a frame, in order.
+        pace: is told how long a frame takes besides the network.
+    """
+
+    def __init__(self, sight: Sight, paint: Callable[[Seen], Output], pace: Pace | None = None) -> None:
+        self._sight = sight
+        self._paint = paint
+        self._pace = pace
+
+    def __call__(self, frame: Frame) -> Sequence[Output]:
+        """Take one frame; the pictures of those that are ready."""
+        began = time.perf_counter()
+        seen = self._sight.see(frame)
+        outputs = [self._paint(one) for one in seen]
+        if self._pace is not None and seen:
+            self._pace.processed(time.perf_counter() - began - self._sight.waited_s, seen[-1].dt_s)
+        return outputs
+
+    def finish(self) -> Sequence[Output]:
+        """The pictures of the frames that wait."""
+        return [self._paint(one) for one in self._sight.finish()]
