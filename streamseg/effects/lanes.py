@@ -18,6 +18,7 @@ from streamseg.lanes import LaneFinder
 from streamseg.lanes.camera import Camera
 from streamseg.lanes.events import Event, LaneEvents
 from streamseg.lanes.result import Boundary, Lanes, RoadUser
+from streamseg.lanes.telemetry import Fix
 from streamseg.pixels.draw import fill_mask, fill_polygons, stroke, text_size, write
 from streamseg.pixels.planes import yuv_colour
 from streamseg.segment.result import Segmentation
@@ -86,6 +87,7 @@ class LaneOverlay:
         colours: of the overlay.
         opacity: of the filled lane, in [0, 1].
         users: finds and draws road users; None: there are none.
+        where: position and speed at a time of the video, None where they are not known; they go into events and panel.
         timed: wraps each stage, ``timed("lanes")`` and so on, for the report.
     """
 
@@ -99,6 +101,7 @@ class LaneOverlay:
         colours: LaneColours | None = None,
         opacity: float = 0.35,
         users: UsersFinder | None = None,
+        where: Callable[[float], Fix | None] | None = None,
         timed: Callable[[str], AbstractContextManager[None]] | None = None,
     ) -> None:
         self._finder = finder
@@ -108,6 +111,7 @@ class LaneOverlay:
         self._colours = colours or LaneColours()
         self._opacity = opacity
         self._users = users
+        self._where = where or (lambda at_s: None)
         self._timed = timed or (lambda stage: nullcontext())
         self._presence = 0.0
         self._yuv_for: tuple[Colour, int] | None = None
@@ -118,11 +122,15 @@ class LaneOverlay:
         with self._timed("lanes"):
             lanes = self._finder(frame, segmentation, dt_s)
             users = tuple(self._users(frame, dt_s)) if self._users else ()
-            news = tuple(self.events(lanes, users, frame.seconds))
+            news = tuple(self._placed(event) for event in self.events(lanes, users, frame.seconds))
         with self._timed("draw"):
             planes = frame.planes.copy()
             self.paint(planes, lanes, frame, dt_s)
         return Output(frame.with_picture(planes), Drive(lanes, segmentation, users, news))
+
+    def _placed(self, event: Event) -> Event:
+        fix = self._where(event.begin_s)
+        return event if fix is None else fix.onto(event)
 
     def paint(self, planes: Plane, lanes: Lanes, frame: Frame, dt_s: float) -> None:
         """Draw what is known into (H * 3 / 2, W) uint8 planes of the frame's size and colour, in place."""
@@ -176,7 +184,7 @@ class LaneOverlay:
 
     def _draw_panel(self, planes: Plane, lanes: Lanes, leaving: Event | None, frame: Frame) -> None:
         size = frame.height / 38
-        text = self._lines_of_text(lanes, leaving)
+        text = self._lines_of_text(lanes, leaving, self._where(frame.seconds))
         boxes = [text_size(line, size) for line in text]
         pad, step = round(size * 0.8), round(size * 1.9)
         width = max([width for width, _ in boxes] + [round(11 * size)]) + 2 * pad
@@ -205,13 +213,14 @@ class LaneOverlay:
         leaving = abs(offset) >= 0.3 and "warning" in self._show
         fill_polygons(planes, [np.array(car, np.float32)], self._yuv("warning" if leaving else "lane", frame))
 
-    def _lines_of_text(self, lanes: Lanes, leaving: Event | None) -> list[str]:
+    def _lines_of_text(self, lanes: Lanes, leaving: Event | None, fix: Fix | None) -> list[str]:
+        speed = [] if fix is None else [f"{'about ' if fix.filled else ''}{fix.speed_m_s * 3.6:.0f} km/h"]
         if lanes.offset is None:
-            return ["lane unknown"]
+            return [*speed, "lane unknown"]
         side = "right" if lanes.offset > 0 else "left"
         offset_m = self._camera.offset_m(lanes) if self._camera else None
         amount = f"{abs(lanes.offset):.0%}" if offset_m is None else f"{abs(offset_m):.2f} m"
-        text = [f"{amount} {side} of centre", self._bend(lanes)]
+        text = [*speed, f"{amount} {side} of centre", self._bend(lanes)]
         if leaving is not None and "warning" in self._show:
             text.append(f"{leaving.kind} {leaving.side or ''}".strip())
         return text

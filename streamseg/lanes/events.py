@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from streamseg.lanes.result import Lanes, RoadUser
 
-__all__ = ["PEOPLE", "VEHICLES", "Event", "LaneEvents", "Thresholds", "events_csv", "events_json"]
+__all__ = ["PEOPLE", "VEHICLES", "Event", "LaneEvents", "Thresholds", "event_record", "events_csv", "events_json"]
 
 VEHICLES = frozenset({"car", "truck", "bus", "motorcycle", "bicycle", "train"})
 PEOPLE = frozenset({"person"})
@@ -28,6 +28,8 @@ class Event:
         end_s: when it ended; None while it lasts.
         worst: farthest offset of the camera from the lane's middle, in lane widths; None for other kinds.
         track: of the road user; None for other kinds.
+        speed_m_s, latitude, longitude: of the car when it began, where telemetry tells; degrees.
+        filled: they lie in a gap of the telemetry and were made up between its ends.
     """
 
     kind: str
@@ -37,6 +39,10 @@ class Event:
     end_s: float | None = None
     worst: float | None = None
     track: int | None = None
+    speed_m_s: float | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    filled: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +251,7 @@ class _User:
 
 def events_json(events: Sequence[Event]) -> str:
     """Finished events as a JSON list of objects with the fields of `Event`; times are rounded to milliseconds."""
-    return json.dumps([_row(event) for event in events], indent=2) + "\n"
+    return json.dumps([event_record(event) for event in events], indent=2) + "\n"
 
 
 def events_csv(events: Sequence[Event]) -> str:
@@ -253,9 +259,13 @@ def events_csv(events: Sequence[Event]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Event)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_row(event) for event in events)
+    writer.writerows(event_record(event) for event in events)
     return text.getvalue()
 
 
-def _row(event: Event) -> dict[str, object]:
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(event).items()}
+def event_record(event: Event) -> dict[str, object]:
+    """The fields of an event for JSON or CSV: seconds and shares to thousandths, degrees to 10 cm."""
+    return {
+        name: round(value, 6 if name in ("latitude", "longitude") else 3) if isinstance(value, float) else value
+        for name, value in asdict(event).items()
+    }

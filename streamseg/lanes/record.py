@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from streamseg.lanes.camera import Camera
-from streamseg.lanes.events import Event
+from streamseg.lanes.events import Event, event_record
 from streamseg.lanes.result import Boundary, Lanes, RoadUser
 
 __all__ = ["lane_record"]
@@ -48,10 +47,7 @@ def lane_record(
             for user in users
         ]
     if events:
-        record["events"] = [
-            {name: _rounded(value, 3) if isinstance(value, float) else value for name, value in asdict(event).items()}
-            for event in events
-        ]
+        record["events"] = [event_record(event) for event in events]
     return record
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.errors import ConfigError
+from streamseg.lanes.events import Event
 
 __all__ = ["Fix", "Telemetry", "read_csv", "read_gpx", "read_nmea"]
 
@@ -43,6 +44,16 @@ class Fix:
     longitude: float
     speed_m_s: float
     filled: bool = False
+
+    def onto(self, event: Event) -> Event:
+        """The event with this place and speed."""
+        return replace(
+            event,
+            speed_m_s=self.speed_m_s,
+            latitude=self.latitude,
+            longitude=self.longitude,
+            filled=self.filled,
+        )
 
 
 class Telemetry:

@@ -22,7 +22,7 @@ from streamseg.libav import reason
 from streamseg.sources.images import named, natural_key
 from streamseg.sources.probe import lacks_index, stream_duration_s
 
-__all__ = ["SLACK_S", "Drive", "Piece", "group", "name_time_s", "playlist_files", "video_files"]
+__all__ = ["SLACK_S", "Drive", "Piece", "creation_time_s", "group", "name_time_s", "playlist_files", "video_files"]
 
 _SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".3gp", ".wmv", ".flv"}
@@ -190,7 +190,7 @@ def _look_at(path: Path) -> _File:
             if stream is None or stream.codec_context is None:
                 raise SourceOpenError(f"{path.name} holds no picture")
             duration_s = stream_duration_s(stream) or (container.duration or 0) / av.time_base
-            made_s = _creation_time_s(container.metadata.get("creation_time", ""))
+            made_s = creation_time_s(container.metadata.get("creation_time", ""))
             size_wh = (stream.codec_context.width, stream.codec_context.height)
     except (av.FFmpegError, OSError, ValueError) as error:
         why = "it was cut off before its index was written" if lacks_index(path) else reason(error)
@@ -218,7 +218,8 @@ def _camera(stem: str) -> str:
     return _LETTER_CAMERAS[letters[1]] + (" small" if letters[2] == "L" else "") if letters else ""
 
 
-def _creation_time_s(text: str) -> float | None:
+def creation_time_s(text: str) -> float | None:
+    """What a container says of when it was made, as seconds since 1970; None where it says nothing that can be true."""
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
