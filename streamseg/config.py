@@ -93,7 +93,10 @@ class ModelSettings(_Section):
 
     name: str = Field("auto", description="auto, a name from `streamseg models list`, or the path of an ONNX file")
     provider: str = Field(
-        "auto", description="what runs the network: auto, cpu, cuda, tensorrt, coreml, directml or openvino"
+        "auto", description="what runs the network: auto, tensorrt, cuda, coreml, directml, openvino or cpu"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="what the network computes in; auto takes bf16 on OpenVINO and a processor that has it"
     )
     threads: int = Field(0, ge=0, le=256, description="threads of the network; 0 takes one for every core")
     sessions: int = Field(

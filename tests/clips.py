@@ -16,6 +16,7 @@ from streamseg.sources.pattern import index_of, luma, pattern_planes
 
 __all__ = [
     "Picture",
+    "flat",
     "frame",
     "index_of",
     "indices",
@@ -60,6 +61,13 @@ def video_frame(index: int, width: int, height: int, pixel_format: str) -> av.Vi
     return picture.reformat(format=pixel_format, src_color_range=1, dst_color_range=1)
 
 
+def flat(luma: int, width: int, height: int) -> av.VideoFrame:
+    """A grey yuv420p picture; sides are even."""
+    picture = np.full((height * 3 // 2, width), 128, np.uint8)
+    picture[:height] = luma
+    return av.VideoFrame.from_ndarray(picture, format="yuv420p")
+
+
 def make_clip(
     path: Path | str,
     *,
@@ -80,8 +88,12 @@ def make_clip(
     container_format: str | None = None,
     set_up: Callable[[Any, Any], None] | None = None,
     draw: Callable[[int], av.VideoFrame] | None = None,
+    wave: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> Path:
-    """Write a clip; `pts` are in `time_base`, one frame each; `set_up(container, stream)` may change anything."""
+    """Write a clip; `pts` are in `time_base`, one frame each; `set_up(container, stream)` may change anything.
+
+    `wave` gives the sound, in -1..1, at times in seconds; a rising tone by default.
+    """
     path = Path(path)
     time_base = time_base or 1 / rate
     times = list(range(frames)) if pts is None else list(pts)
@@ -105,26 +117,36 @@ def make_clip(
             picture.pts, picture.time_base = place, time_base
             if voice is not None:
                 until = min(length_s, float(place * time_base) + 0.1 - sound_start_s)
-                spoken = _speak(container, voice, spoken, until, sound_start_s)
+                spoken = _speak(container, voice, spoken, until, sound_start_s, wave or _rising)
             container.mux(stream.encode(picture))
         if voice is not None:
-            _speak(container, voice, spoken, length_s, sound_start_s)
+            _speak(container, voice, spoken, length_s, sound_start_s, wave or _rising)
             container.mux(voice.encode(None))
         container.mux(stream.encode(None))
     return path
 
 
-def _speak(container: Any, voice: Any, spoken: int, until_s: float, start_s: float) -> int:
-    """A rising tone in blocks of 1,024 samples."""
+def _rising(t: NDArray[Any]) -> NDArray[Any]:
+    return 0.3 * np.sin(2 * np.pi * (300 + 20 * t) * t)
+
+
+def _speak(
+    container: Any,
+    voice: Any,
+    spoken: int,
+    until_s: float,
+    start_s: float,
+    wave: Callable[[NDArray[Any]], NDArray[Any]],
+) -> int:
+    """Sound in blocks of 1,024 samples."""
     layout = voice.codec_context.layout.name
     kind = voice.codec_context.format.name
     while spoken < until_s * 48000:
-        t = (spoken + np.arange(1024)) / 48000
-        wave = 0.3 * np.sin(2 * np.pi * (300 + 20 * t) * t)
+        heard = wave((spoken + np.arange(1024)) / 48000)
         scale, kind_of_number = {"s16": (32767, np.int16), "s32": (2147483000, np.int32)}.get(
             kind.removesuffix("p"), (1, np.float32)
         )
-        samples = np.repeat((wave * scale).astype(kind_of_number)[None, :], 2, 0)
+        samples = np.repeat((heard * scale).astype(kind_of_number)[None, :], 2, 0)
         samples = samples if kind.endswith("p") else samples.T.reshape(1, -1)
         block = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format=kind, layout=layout)
         block.sample_rate, block.time_base = 48000, Fraction(1, 48000)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from streamseg.segment import ladder
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -33,6 +35,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def material() -> Path:
     """The folder of real weights, clips and ground truth."""
     return Path(os.environ["STREAMSEG_MATERIAL"])
+
+
+@pytest.fixture(autouse=True)
+def _auto_is_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runtimes are installed, "auto" is ONNX Runtime on the CPU, whose figures the other tests know."""
+    monkeypatch.setattr(ladder, "_AUTO", ("cpu",))
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,14 @@
 """Faults of real servers, links and disks, done to the program as a user runs it; for tests and `benchmarks/faults.py`.
 
-A GStreamer RTSP server shows a room with a pattern that nothing else has; the program replaces it, records it, and
-shows it as a preview. Noticed is the log line, recovered the line that it is back. Afterwards every recording is read:
-no picture may show the room. Needs root for network namespaces and a small disk.
+A GStreamer RTSP server shows a room with a pattern that nothing else has; the program replaces it, records it,
+publishes it by RTSP and RTMP, and shows it as a preview. Noticed is the log line, recovered the line that it is back.
+Afterwards every picture that came out anywhere is searched for the room. Needs root for network namespaces and a small
+disk.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,14 +21,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests import networks
-from tests.live_parts import RtspServer, camera_clip
-from tests.rooms import pictures, room_picture, shows_room
+import av
+import numpy as np
 
-__all__ = ["FAULTS", "Bench", "Result"]
+from tests import networks
+from tests.live_parts import Link, RtspServer, camera_clip, faulty_link, rtsp_server
+from tests.rooms import pictures, room_picture
+from tests.watch import Seen, Watchers
+
+__all__ = ["FAULTS", "Bench", "Result", "nothing"]
 
 SIZE_WH = (640, 360)
 USER = "viewer:right"
+_FRAMES = 90
 
 
 class Program:
@@ -89,6 +94,7 @@ class Result:
     detect_s: list[float] = field(default_factory=list)
     recover_s: list[float] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
+    seen: dict[str, Seen] = field(default_factory=dict)  # by output
 
 
 class Bench:
@@ -96,67 +102,76 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.network = networks.matte(folder / "red.onnx", size=64, alone=True)
-        self.clips = {
-            name: camera_clip(
-                folder / f"{name}.mkv",
-                codec=codec,
-                sound=None,
-                frames=90,
-                size_wh=size_wh,
-                draw=lambda index, size_wh=size_wh: room_picture(index, *size_wh),
-            )
-            for name, codec, size_wh in (("h264", "libx264", SIZE_WH), ("h265", "libx265", (480, 480)))
-        }
+        self.network = networks.matte(folder / "red.onnx", size=64, alone=True, brittle=True)
+
+    def noise(self) -> Path:
+        """A background that takes many bits."""
+        generator = np.random.default_rng(5)
+
+        def draw(index: int) -> av.VideoFrame:
+            grey = generator.integers(60, 180, SIZE_WH[::-1], np.uint8)
+            return av.VideoFrame.from_ndarray(grey, format="gray").reformat(format="yuv420p")
+
+        return self._clip("noise", draw, frames=15)
+
+    def clip(self, name: str) -> tuple[str, Path]:
+        """(codec, file) of what the camera shows: ``h264``, ``h265`` of another size, ``glare`` in half of the time."""
+        size_wh = (480, 480) if name == "h265" else SIZE_WH
+
+        def draw(index: int) -> av.VideoFrame:
+            return room_picture(index, *size_wh, glare=name == "glare" and index >= _FRAMES // 2)
+
+        codec, encoder = ("h265", "libx265") if name == "h265" else ("h264", "libx264")
+        return codec, self._clip(name, draw, codec=encoder, size_wh=size_wh)
+
+    def _clip(self, name: str, draw: Callable[[int], av.VideoFrame], **settings: Any) -> Path:
+        path = self.folder / f"{name}.mkv"
+        if not path.exists():
+            camera_clip(path, **{"sound": None, "frames": _FRAMES, "size_wh": SIZE_WH, "draw": draw, **settings})
+        return path
 
     @contextmanager
-    def server(self, *, host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> Iterator[RtspServer]:
+    def server(self, shows: str = "h264", *, link: Link | None = None) -> Iterator[RtspServer]:
         """The camera."""
-        server = RtspServer(self.arguments("h264"), host=host)
-        server.prefix = list(prefix)
-        server.start()
-        try:
+        with rtsp_server(*self.arguments(shows), link=link) as server:
             yield server
-        finally:
-            server.kill()
 
-    def arguments(self, codec: str, user: str = USER) -> list[str]:
-        """Of the server: the same name shows H.264 or H.265."""
-        clip = self.clips[codec]
+    def arguments(self, shows: str, user: str = USER) -> list[str]:
+        """Of the server: the same name shows one clip or another."""
+        codec, clip = self.clip(shows)
         return ["--mount", f"cam={codec}+none:{clip}", "--secure", f"secure={codec}+none:{clip}", "--auth", user]
 
     @contextmanager
-    def program(self, result: Result, *args: str, prefix: Sequence[str] = (), room: bool = True) -> Iterator[Program]:
-        """The program; afterwards, what it left is looked at."""
-        out = Path(tempfile.mkdtemp(dir=self.folder))
-        command = [*prefix, sys.executable, "-m", "streamseg", "run", *args, "--log-json"]
-        # Where no room is shown, the moving pattern itself is: a stream of the rate that a camera's has.
-        command += ["--model", str(self.network), "--background", "color:#00ff00" if room else "none"]
-        if "-o" not in args:
-            command += ["-o", str(out / "rec.mkv"), "-o", "http://127.0.0.1:8899/"]
-        command += ["--report", str(out / "report.json")]
-        program = Program(command)
-        try:
-            yield program
-            code, took_s = program.end()
-            result.notes["stop_s"] = round(took_s, 2)
-            assert code == 128 + signal.SIGTERM, program.lines[-3:]
-        finally:
-            program.close()
-        told = json.loads((out / "report.json").read_text())
-        result.notes["frames"] = told["frames"]
-        result.notes["irregularities"] = told["source"]["irregularities"]
-        if room:
-            self._look(out, result)
-        shutil.rmtree(out)
-
-    def _look(self, out: Path, result: Result) -> None:
-        count = leaks = 0
-        for path in out.glob("rec-*.mkv"):
-            for rgb in pictures(path):
-                count += 1
-                leaks += shows_room(rgb)
-        result.notes["recorded"], result.notes["show the room"] = count, leaks
+    def program(
+        self,
+        result: Result,
+        source: str,
+        *args: str,
+        background: str = "color:#00ff00",
+        recordings: Path | None = None,
+    ) -> Iterator[tuple[Program, Watchers]]:
+        """The program and who watches it; afterwards, what they saw is looked at."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as name:
+            out = Path(name)
+            watchers = Watchers(out, recordings)
+            try:
+                command = [sys.executable, "-m", "streamseg", "run", source, *args, "--log-json"]
+                command += ["--model", str(self.network), "--background", background, "--report", str(out / "report")]
+                command += [word for url in watchers.urls for word in ("-o", url)]
+                program = Program(command)
+                try:
+                    yield program, watchers
+                    code, took_s = program.end()
+                    result.notes["stop_s"] = round(took_s, 2)
+                    assert code == 128 + signal.SIGTERM, program.lines[-3:]
+                finally:
+                    program.close()
+            finally:
+                watchers.close()
+            told = json.loads((out / "report").read_text())
+            result.notes["frames"] = told["frames"]
+            result.notes["irregularities"] = told["source"]["irregularities"]
+            result.seen = watchers.search()
 
 
 def flowing(program: Program) -> None:
@@ -168,7 +183,7 @@ def flowing(program: Program) -> None:
 def kill(bench: Bench, times: int) -> Result:
     """The server is killed and comes back after two seconds."""
     result = Result()
-    with bench.server() as server, bench.program(result, server.url("cam")) as program:
+    with bench.server() as server, bench.program(result, server.url("cam")) as (program, _):
         flowing(program)
         held = [program.held()]
         for _ in range(times):
@@ -188,7 +203,7 @@ def kill(bench: Bench, times: int) -> Result:
 def stop(bench: Bench, times: int) -> Result:
     """The server is held for ten seconds: no data, and the connection stays."""
     result = Result()
-    with bench.server() as server, bench.program(result, server.url("cam")) as program:
+    with bench.server() as server, bench.program(result, server.url("cam")) as (program, _):
         flowing(program)
         for _ in range(times):
             at_s = time.monotonic()
@@ -205,7 +220,7 @@ def stop(bench: Bench, times: int) -> Result:
 def password(bench: Bench, times: int) -> Result:
     """The server comes back with another password, and later with the right one."""
     result = Result()
-    with bench.server() as server, bench.program(result, server.url("secure", USER)) as program:
+    with bench.server() as server, bench.program(result, server.url("secure", USER)) as (program, _):
         flowing(program)
         for _ in range(times):
             at_s = time.monotonic()
@@ -227,7 +242,7 @@ def password(bench: Bench, times: int) -> Result:
 def change(bench: Bench, times: int) -> Result:
     """The server comes back with another codec and size."""
     result = Result()
-    with bench.server() as server, bench.program(result, server.url("cam")) as program:
+    with bench.server() as server, bench.program(result, server.url("cam")) as (program, _):
         flowing(program)
         for number in range(times):
             at_s = time.monotonic()
@@ -241,46 +256,50 @@ def change(bench: Bench, times: int) -> Result:
     return result
 
 
-@contextmanager
-def two_hosts() -> Iterator[tuple[list[str], list[str]]]:
-    """Two network namespaces joined by a cable; how to run a program in each."""
-    names = ("ss-cam", "ss-app")
-    ends = ("ssc0", "ssa0")
+def absent(bench: Bench, times: int) -> Result:
+    """The server is not there at the start, and comes later."""
+    result = Result()
+    for _ in range(times):
+        server = RtspServer(bench.arguments("h264"))
+        try:
+            with bench.program(result, server.url("cam"), "--size", "640x360") as (program, _):
+                program.heard("waiting for it", 0.0, 60)
+                time.sleep(2)
+                server.start()
+                on_s = time.monotonic()
+                result.recover_s.append(program.heard(": live, ", on_s - 1, 40) - on_s)
+                time.sleep(2)
+        finally:
+            server.kill()
+    return result
 
-    def ip(*args: str) -> None:
-        subprocess.run(["ip", *args], check=True)
 
-    for name in names:
-        subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL, check=False)
-    for name in names:
-        ip("netns", "add", name)
-    ip("link", "add", ends[0], "netns", names[0], "type", "veth", "peer", "name", ends[1], "netns", names[1])
-    for number, (name, end) in enumerate(zip(names, ends, strict=True), 1):
-        ip("-n", name, "addr", "add", f"10.78.0.{number}/24", "dev", end)
-        ip("-n", name, "link", "set", "lo", "up")
-        ip("-n", name, "link", "set", end, "up")
-    try:
-        yield tuple(["ip", "netns", "exec", name] for name in names)  # type: ignore[misc]
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], check=False)
+def model(bench: Bench, times: int) -> Result:
+    """The network fails on what the camera shows, and later no longer."""
+    result = Result()
+    with bench.server("glare") as server, bench.program(result, server.url("cam")) as (program, _):
+        program.heard("the slate is shown", 0.0, 60)
+        # The clip is three seconds long, and the network fails in half of it.
+        time.sleep(3.0 * (times + 1))
+        result.notes["failures said"] = sum("the slate is shown" in line for _, line in program.lines)
+    return result
 
 
 def link(bench: Bench, times: int) -> Result:
     """The cable is pulled for five seconds."""
     result = Result()
     with (
-        two_hosts() as (cam, app),
-        bench.server(host="10.78.0.1", prefix=cam) as server,
-        bench.program(result, server.url("cam"), prefix=app) as program,
+        faulty_link() as cable,
+        bench.server(link=cable) as server,
+        bench.program(result, server.url("cam")) as (program, _),
     ):
         flowing(program)
         for _ in range(times):
             at_s = time.monotonic()
-            subprocess.run([*app, "ip", "link", "set", "ssa0", "down"], check=True)
+            cable.cut()
             result.detect_s.append(program.heard("lost:", at_s, 15) - at_s)
             time.sleep(max(0.0, at_s + 5 - time.monotonic()))
-            subprocess.run([*app, "ip", "link", "set", "ssa0", "up"], check=True)
+            cable.mend()
             on_s = time.monotonic()
             result.recover_s.append(program.heard("back after", on_s - 1, 40) - on_s)
             time.sleep(2)
@@ -291,16 +310,14 @@ def loss(share: float) -> Callable[[Bench, int], Result]:
     def run(bench: Bench, times: int) -> Result:
         result = Result()
         with (
-            two_hosts() as (cam, app),
-            bench.server(host="10.78.0.1", prefix=cam) as server,
-            bench.program(result, server.url("cam"), "--transport", "udp", prefix=app) as program,
+            faulty_link() as cable,
+            bench.server(link=cable) as server,
+            bench.program(result, server.url("cam"), "--transport", "udp") as (program, _),
         ):
             flowing(program)
-            rule = ["iptables", "-A", "INPUT", "-p", "udp", "-m", "statistic", "--mode", "random"]
-            rule += ["--probability", str(share), "-j", "DROP"]
-            subprocess.run([*app, *rule], check=True)
+            cable.lose(share)
             time.sleep(5.0 * times)
-            subprocess.run([*app, "iptables", "-F", "INPUT"], check=True)
+            cable.lose(0)
             time.sleep(3)
             result.notes["lost connections"] = sum("lost:" in line for _, line in program.lines)
         return result
@@ -312,23 +329,21 @@ def loss(share: float) -> Callable[[Bench, int], Result]:
 def publish(bench: Bench, times: int) -> Result:
     """The server that is published to is held: it stops reading."""
     result = Result()
-    server = RtspServer(["--record", "rec=video"])
-    server.start()
-    target = server.url("rec")
-    try:
-        with bench.program(result, "test:?size=1280x720", "-o", target, "-o", "null:", room=False) as program:
-            flowing(program)
-            for _ in range(times):
-                at_s = time.monotonic()
-                server.signal(signal.SIGSTOP)
-                result.detect_s.append(program.heard("trying again", at_s, 30) - at_s)
-                time.sleep(2)
-                server.signal(signal.SIGCONT)
-                on_s = time.monotonic()
-                result.recover_s.append(program.heard("open again", on_s, 40) - on_s)
-                time.sleep(4)
-    finally:
-        server.kill()
+    background = f"video:{bench.noise()}"
+    with (
+        bench.server() as server,
+        bench.program(result, server.url("cam"), background=background) as (program, watchers),
+    ):
+        flowing(program)
+        for _ in range(times):
+            at_s = time.monotonic()
+            watchers.rtsp.signal(signal.SIGSTOP)
+            result.detect_s.append(program.heard("trying again", at_s, 30) - at_s)
+            time.sleep(2)
+            watchers.rtsp.signal(signal.SIGCONT)
+            on_s = time.monotonic()
+            result.recover_s.append(program.heard("open again", on_s, 40) - on_s)
+            time.sleep(4)
     return result
 
 
@@ -339,8 +354,7 @@ def disk(bench: Bench, times: int) -> Result:
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(folder)], check=True)
     try:
-        outputs = ("-o", str(folder / "rec.mkv"), "-o", "null:")
-        with bench.program(result, "test:?size=640x360&subject=1", *outputs, room=False) as program:
+        with bench.server() as server, bench.program(result, server.url("cam"), recordings=folder) as (program, _):
             flowing(program)
             for _ in range(times):
                 at_s = time.monotonic()
@@ -359,7 +373,18 @@ def disk(bench: Bench, times: int) -> Result:
     return result
 
 
+def nothing(bench: Bench, times: int) -> Result:
+    """No fault, and no background either: the room is meant to be seen, and the search must find it."""
+    result = Result()
+    with bench.server() as server, bench.program(result, server.url("cam"), background="none") as (program, _):
+        flowing(program)
+        time.sleep(2.0 * times)
+    return result
+
+
 FAULTS: dict[str, Callable[[Bench, int], Result]] = {
+    "absent": absent,
+    "model": model,
     "kill": kill,
     "stop": stop,
     "password": password,

@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
+from numpy.typing import NDArray
 
 from tests import clips
 
@@ -220,19 +222,23 @@ def rtsp_server(*arguments: str, link: Link | None = None) -> Iterator[RtspServe
 
 
 @contextmanager
-def nginx(folder: Path, fragment_s: int = 1) -> Iterator[tuple[int, int]]:
-    """RTMP (application ``live``) and HTTP (the folder, HLS of every stream in ``hls/``); their ports."""
+def nginx(folder: Path, fragment_s: int = 1, keep: Path | None = None) -> Iterator[tuple[int, int]]:
+    """RTMP (application ``live``) and HTTP (the folder, HLS of every stream in ``hls/``); their ports.
+
+    What is published is kept in the folder `keep`, a file for each connection.
+    """
     need_nginx()
     rtmp, http = free_port(), free_port()
     hls = folder / "hls"
     hls.mkdir(exist_ok=True)
+    kept = f"record all; record_path {keep}; record_unique on;" if keep else ""
     text = f"""
 load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
 user root; daemon off; master_process off; worker_processes 1;
 pid {folder}/nginx.pid; error_log {folder}/nginx.log;
 events {{ worker_connections 64; }}
 rtmp {{ server {{ listen 127.0.0.1:{rtmp}; application live {{
-  live on; hls on; hls_path {hls}; hls_fragment {fragment_s}s; }} }} }}
+  live on; hls on; hls_path {hls}; hls_fragment {fragment_s}s; {kept} }} }} }}
 http {{ access_log off; server {{ listen 127.0.0.1:{http}; root {folder}; }} }}
 """
     (folder / "nginx.conf").write_text(text, "utf-8")
@@ -333,6 +339,7 @@ def camera_clip(
     size_wh: tuple[int, int] = (320, 192),
     draw: Callable[[int], av.VideoFrame] | None = None,
     rate: Fraction = Fraction(30),
+    wave: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> Path:
     """What an IP camera sends, as a Matroska file with a key frame every half second (at 30 frames a second)."""
     kind = "yuvj420p" if codec == "mjpeg" else "yuv420p"
@@ -347,4 +354,5 @@ def camera_clip(
         sound=sound,
         options=options,
         draw=draw,
+        wave=wave,
     )

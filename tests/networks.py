@@ -51,9 +51,19 @@ def yolo_seg(
 
 
 def matte(
-    path: Path, *, layout: str = "nchw", last: str = "Sigmoid", size: int = 32, channels: int = 3, alone: bool = False
+    path: Path,
+    *,
+    layout: str = "nchw",
+    last: str = "Sigmoid",
+    size: int = 32,
+    channels: int = 3,
+    alone: bool = False,
+    brittle: bool = False,
 ) -> Path:
-    """A network whose logit is 10 * (red - 0.5), or 10 * (red - green - 0.5) with `alone`: red is the subject."""
+    """A network whose logit is 10 * (red - 0.5), or 10 * (red - green - 0.5) with `alone`: red is the subject.
+
+    A `brittle` one fails on a picture whose green is six tenths or more of white, on average.
+    """
     red = np.zeros((1, channels, 1, 1), np.float32)
     red[0, 0] = 10
     if alone:
@@ -66,7 +76,21 @@ def matte(
     else:
         nodes.append(helper.make_node("Identity", ["image"], ["first"]))
     nodes.append(helper.make_node("Conv", ["first", "red", "minus"], ["logits"]))
-    nodes.append(helper.make_node(last, ["logits"], ["opacity"]))
+    logits, weights = "logits", {"red": red, "minus": np.array([-5], np.float32)}
+    if brittle:
+        # There is nothing at place 1.
+        weights |= {"green": np.array([[0], [1], [0]], np.float32), "rest": np.array(0.4, np.float32)}
+        weights["nothing"] = np.zeros(1, np.float32)
+        nodes += [
+            helper.make_node("ReduceMean", ["first"], ["means"], axes=[2, 3], keepdims=0),
+            helper.make_node("MatMul", ["means", "green"], ["mean"]),
+            helper.make_node("Add", ["mean", "rest"], ["sure"]),
+            helper.make_node("Cast", ["sure"], ["place"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["nothing", "place"], ["taken"]),
+            helper.make_node("Add", ["logits", "taken"], ["sum"]),
+        ]
+        logits = "sum"
+    nodes.append(helper.make_node(last, [logits], ["opacity"]))
     nodes.append(
         helper.make_node("Transpose", ["opacity"], ["out"], perm=[0, 2, 3, 1] if layout == "nhwc" else [0, 1, 2, 3])
     )
@@ -75,6 +99,6 @@ def matte(
         "matte",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, out)],
-        [numpy_helper.from_array(red, "red"), numpy_helper.from_array(np.array([-5], np.float32), "minus")],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     return save(graph, path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,9 +26,12 @@ def room(index: int, width: int, height: int) -> NDArray[np.uint8]:
     return rgb
 
 
-def room_picture(index: int, width: int, height: int) -> av.VideoFrame:
-    """The same as a yuv420p picture."""
-    return av.VideoFrame.from_ndarray(room(index, width, height), format="rgb24").reformat(format="yuv420p")
+def room_picture(index: int, width: int, height: int, *, glare: bool = False) -> av.VideoFrame:
+    """The same as a yuv420p picture; with `glare`, its upper half is white."""
+    rgb = room(index, width, height)
+    if glare:
+        rgb[: height // 2] = 255
+    return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
 
 
 def shows_room(rgb: NDArray[np.uint8]) -> bool:
@@ -35,12 +39,23 @@ def shows_room(rgb: NDArray[np.uint8]) -> bool:
 
     At the subject's edge, where a matte may be a few pixels wide, a single cell is not the room.
     """
-    red, green, blue = (rgb[..., channel].astype(np.int16) for channel in range(3))
-    bluish = (blue > green + 60) & (blue > red + 60)
+    bluish = _exceeds(rgb, 2, (0, 1), 60)
     side = 2 * _CELL
-    height, width = (length // side * side for length in bluish.shape)
-    blocks = bluish[:height, :width].reshape(height // side, side, width // side, side).mean(axis=(1, 3))
-    return bool((blocks > 0.75).mean() > 0.01)
+    rows, columns = (length // side for length in bluish.shape)
+    blocks = cv2.resize(bluish[: rows * side, : columns * side], (columns, rows), interpolation=cv2.INTER_AREA)
+    return bool((blocks > 0.75 * 255).mean() > 0.01)
+
+
+def shows_subject(rgb: NDArray[np.uint8]) -> bool:
+    """Whether the subject shows in (h, w, 3) RGB: an eighth of the room, less where it is fitted into another shape."""
+    return bool((_exceeds(rgb, 0, (1, 2), 100) > 0).mean() > 0.04)
+
+
+def _exceeds(rgb: NDArray[np.uint8], channel: int, others: tuple[int, int], by: int) -> NDArray[np.uint8]:
+    """(h, w) uint8: 255 where one channel is larger than both others by more than so much."""
+    planes = cv2.split(rgb)
+    first, second = (cv2.compare(cv2.subtract(planes[channel], planes[other]), by, cv2.CMP_GT) for other in others)
+    return cv2.bitwise_and(first, second)
 
 
 def pictures(path: Path) -> Iterable[NDArray[Any]]:

@@ -6,6 +6,7 @@
     --clock NAME=WxH@FPS          H.264 whose top rows hold the monotonic clock in milliseconds, as 16 bits
     --record NAME[=video]         takes a published stream with sound, or without; counts pictures and blocks of sound
                                   on standard output
+    --record NAME=video:FOLDER    takes published H.264 without sound; keeps it as it comes, a file for each connection
     --tls CERTIFICATE             PEM with certificate and key: speak rtsps
 
 It prints `READY` once it listens, and `REC video 30 WxH` or `REC audio 100` as they come.
@@ -148,6 +149,26 @@ class Clock(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
         media.connect("unprepared", lambda _media: GLib.source_remove(timer))
 
 
+class Keeper(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
+    """Keeps what is published to it."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder, self.count = folder, 0
+        self.set_transport_mode(GstRtspServer.RTSPTransportMode.RECORD)
+        self.set_latency(100)
+        # Every piece is on the disk at once: whatever ends it, what came is there.
+        self.set_launch(
+            f"( rtph264depay name=depay0 ! h264parse ! video/x-h264,{_UNITS} ! "
+            f"filesink name=file sync=false async=false buffer-mode=unbuffered location={folder}/unused )"
+        )
+
+    def configure(self, media: Any) -> None:
+        """Give it a file of its own."""
+        self.count += 1
+        media.get_element().get_child_by_name("file").set_property("location", f"{self.folder}/{self.count}.h264")
+
+
 class Recorder(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
     """Counts what is published to it."""
 
@@ -234,7 +255,8 @@ def main() -> None:
         add(name, Clock(width, height, rate))
     for spec in arguments.record:
         name, _, what = spec.partition("=")
-        add(name, Recorder(("video",) if what == "video" else ("video", "audio")))
+        what, _, folder = what.partition(":")
+        add(name, Keeper(folder) if folder else Recorder(("video",) if what == "video" else ("video", "audio")))
     server.connect("client-connected", lambda _server, client: print("client", flush=True))
     if server.attach(None) == 0:
         sys.exit("cannot bind")

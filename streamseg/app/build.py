@@ -130,9 +130,9 @@ def build(
         if model.remark:
             say(model.remark)
         metrics = Metrics()
-        live = source.info.live
-        shared = sessions if live or several else None
-        network = network_of(model, settings, metrics, shared=shared, stack=stack)
+        sessions = sessions or Sessions()
+        shared = source.info.live or several
+        network = network_of(model, settings, metrics, sessions=sessions, shared=shared, say=say, stack=stack)
         task = VirtualBackground(look_of(settings, source.info, network.keep, metrics, say), metrics)
         stack.callback(task.close)
         process, moments = _seeing(settings, source, network, task)
@@ -155,6 +155,8 @@ def build(
             ready.demand.ask(_readers(sinks, stack))
         pipeline = Pipeline(source, closed or process, list(sinks.values()), metrics=metrics, stand_in=closed)
         handed.pop_all()
+        for line in sessions.take_remarks():  # not before: what is wrong is told in one line alone
+            say(line)
         return Run(name, pipeline, source, task, moments, closed, network, sinks, settings, stack.pop_all())
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from streamseg.app.sight import Timed
 from streamseg.config import Settings
 from streamseg.engine import Metrics, Turns
 from streamseg.errors import ConfigError
+from streamseg.segment.ladder import Wanted, describe_running, open_session
 from streamseg.segment.load import Segmenter, load_segmenter
-from streamseg.segment.ort import Runs, Session, usable_cores
+from streamseg.segment.ort import Runs, usable_cores
 from streamseg.segment.pool import Pool
 from streamseg.segment.store import ResolvedModel
 
@@ -30,18 +32,37 @@ class Sessions:
     """The network sessions of a process: streams that ask for the same network share one, and take turns."""
 
     def __init__(self) -> None:
-        self._shared: dict[tuple[Path, str, int | None], _InTurns] = {}
+        self._shared: dict[Wanted, _InTurns] = {}
+        self._remarks: list[str] = []
 
-    def __call__(self, path: Path, provider: str, threads: int | None) -> Runs:
+    def __call__(self, wanted: Wanted, say: Callable[[str], None]) -> Runs:
         """The session of a network; built at the first time.
 
         Raises:
             ModelLoadError: it cannot be.
         """
-        key = (path.resolve(), provider, threads)
-        if key not in self._shared:
-            self._shared[key] = _InTurns(Session(path, provider=provider, threads=threads))
-        return self._shared[key]
+        wanted = replace(wanted, path=wanted.path.resolve())
+        if wanted not in self._shared:
+            self._shared[wanted] = _InTurns(self.alone(wanted, say))
+        return self._shared[wanted]
+
+    def alone(self, wanted: Wanted, say: Callable[[str], None]) -> Runs:
+        """A session that nobody else uses.
+
+        Raises:
+            ModelLoadError: it cannot be built.
+        """
+        session = open_session(wanted, say)
+        if wanted.provider == "auto":
+            remark = f"the network runs on {describe_running(session.on)}"
+            if remark not in self._remarks:
+                self._remarks.append(remark)
+        return session
+
+    def take_remarks(self) -> list[str]:
+        """What "auto" took, one line a kind of session, since the last call."""
+        remarks, self._remarks = self._remarks, []
+        return remarks
 
     def close(self) -> None:
         """Nobody waits for a network any more: the runs end."""
@@ -52,12 +73,10 @@ class Sessions:
 class _InTurns:
     """A session that several threads may use; whoever has waited longest comes first."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Runs) -> None:
         self._session = session
         self.turns = Turns()
-        self.provider = session.provider
-        self.cpu_nodes = session.cpu_nodes
-        self.threads = session.threads
+        self.on = session.on
 
     def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         with self.turns:
@@ -87,7 +106,14 @@ class Network:
 
 
 def network_of(
-    resolved: ResolvedModel, settings: Settings, metrics: Metrics, *, shared: Sessions | None, stack: ExitStack
+    resolved: ResolvedModel,
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    sessions: Sessions,
+    shared: bool,
+    say: Callable[[str], None],
+    stack: ExitStack,
 ) -> Network:
     """The network that the settings ask for.
 
@@ -95,19 +121,25 @@ def network_of(
         resolved: the model.
         settings: of the run.
         metrics: receives the time of every inference.
-        shared: of the sessions that several runs use in turns; None gives the run sessions of its own, as many as suit
-            a file.
+        sessions: of the process.
+        shared: with other runs, in turns; else the run has as many sessions of its own as suit a file.
+        say: told in one line each what could not be had.
         stack: closes it.
 
     Raises:
         StreamsegError: it cannot be had as asked.
     """
     keep = _kept(resolved, settings)
-    wanted = 1 if shared is not None else settings.model.sessions or min(usable_cores(), _MOST_SESSIONS)
-    segmenters = [_segmenter(resolved, settings, keep, wanted, shared)]
+    count = 1 if shared else settings.model.sessions or min(usable_cores(), _MOST_SESSIONS)
+
+    def load() -> Segmenter:
+        open_session = partial(sessions if shared else sessions.alone, say=say)
+        return _segmenter(resolved, settings, keep, open_session, side_by_side=count > 1)
+
+    segmenters = [load()]
     # Side by side pays where a session has a core; an accelerator is one, whatever the cores are.
     if segmenters[0].describe()["provider"] in _OF_CORES:
-        segmenters += [_segmenter(resolved, settings, keep, wanted, shared) for _ in range(wanted - 1)]
+        segmenters += [load() for _ in range(count - 1)]
     timed = [Timed(segmenter, metrics) for segmenter in segmenters]
     pool = Pool(timed)
     stack.callback(pool.close)
@@ -118,8 +150,9 @@ def _segmenter(
     resolved: ResolvedModel,
     settings: Settings,
     keep: frozenset[int] | None,
-    sessions: int,
-    shared: Sessions | None,
+    open_session: Callable[[Wanted], Runs],
+    *,
+    side_by_side: bool,
 ) -> Segmenter:
     model = settings.model
     size_wh = None
@@ -129,8 +162,9 @@ def _segmenter(
     return load_segmenter(
         resolved.path,
         provider=model.provider,
-        threads=model.threads or (1 if sessions > 1 else None),
-        open_session=shared,
+        threads=model.threads or (1 if side_by_side else None),
+        precision=model.precision,
+        open_session=open_session,
         size_wh=size_wh,
         confidence=model.confidence,
         iou=model.iou,

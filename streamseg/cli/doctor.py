@@ -16,8 +16,7 @@ import av
 
 import streamseg
 from streamseg.app import versions
-from streamseg.errors import StreamsegError
-from streamseg.segment.ort import probe_providers
+from streamseg.segment.ladder import probe
 from streamseg.segment.store import local_models
 from streamseg.sources.cameras import list_cameras, modes_text
 
@@ -155,15 +154,11 @@ def _installed(package: str) -> bool:
 
 
 def _providers() -> Iterator[Finding]:
-    try:
-        probed = probe_providers()
-    except StreamsegError as error:
-        yield Finding("execution providers", False, str(error))
-        return
-    for name, ok, why in probed:
-        found = "builds a session" if ok else f"not usable: {why}"
+    for name, ok, found in probe():
         # The processor always serves; the others are there to be faster.
-        yield Finding(f"execution provider {name}", ok, found, optional=name != "cpu")
+        yield Finding(
+            f"execution provider {name}", ok, f"builds a session ({found})" if ok else found, optional=name != "cpu"
+        )
 
 
 def _models() -> Finding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -12,10 +11,12 @@ import numpy as np
 
 from streamseg.errors import ModelLoadError
 from streamseg.frame import Colour, Frame, Origin
+from streamseg.segment.cache import sha256_of
 from streamseg.segment.classmap import ClassMapSegmenter, Preprocess
 from streamseg.segment.inspect import GraphFacts, inspect_onnx
+from streamseg.segment.ladder import Wanted, open_session
 from streamseg.segment.matte import MatteSegmenter
-from streamseg.segment.ort import Runs, Session, runtime_version
+from streamseg.segment.ort import Runs
 from streamseg.segment.result import Segmentation
 from streamseg.segment.yolo import YoloSegmenter
 
@@ -43,7 +44,7 @@ class Segmenter(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What runs, for reports: model, sha256, family, provider, threads, input_shape, precision, onnxruntime."""
+        """What runs, for reports: model, sha256, family, input_shape, precision, provider, runtime, threads ..."""
         ...
 
 
@@ -52,13 +53,14 @@ def load_segmenter(
     *,
     provider: str = "auto",
     threads: int | None = None,
+    precision: str = "auto",
     size_wh: tuple[int, int] | None = None,
     confidence: float = 0.25,
     iou: float = 0.7,
     max_instances: int = 300,
     classes: Collection[int] | None = None,
     warm_up: bool = True,
-    open_session: Callable[[Path, str, int | None], Runs] | None = None,
+    open_session: Callable[[Wanted], Runs] = open_session,
     preprocess: Preprocess | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Segmenter:
@@ -66,15 +68,16 @@ def load_segmenter(
 
     Args:
         path: the file.
-        provider: "auto" or a key of `ort.PROVIDERS`.
+        provider: "auto" or a rung of `ladder.LADDER`.
         threads: within an operator on the CPU; None takes the cores that this process may use.
+        precision: that the runtime computes in, one of `ladder.PRECISIONS`.
         size_wh: the input of a graph with free shapes; None is the best rectangle for each frame's aspect.
         confidence: an instance's score is above it, in [0, 1).
         iou: overlap from which the weaker of two instances of a class goes.
         max_instances: the best so many.
         classes: instances of other classes are dropped before their boxes are decoded; None keeps all.
         warm_up: run once on a grey picture, so that the first frame takes no longer than the others.
-        open_session: ``open_session(path, provider, threads)`` gives the session, for segmenters that share one.
+        open_session: gives the session; for segmenters that share one, or whose user is told what runs.
         preprocess: of a semantic network; None reads it from the file's metadata, or takes R, G, B in 0..1.
         class_names: of a semantic network, by index; None reads them from the file.
 
@@ -87,10 +90,7 @@ def load_segmenter(
     size_wh = _input_size(facts, size_wh)
     if size_wh is None and facts.family in ("matte", "classmap"):
         raise ModelLoadError(f"{path.name} leaves its input's size open; set one, such as 256x256")
-    if open_session is not None:
-        session = open_session(path, provider, threads)
-    else:
-        session = Session(path, provider=provider, threads=threads)
+    session = open_session(Wanted(path, provider, threads, precision))
     segmenter: YoloSegmenter | MatteSegmenter | ClassMapSegmenter
     if facts.family == "yolo-seg":
         segmenter = YoloSegmenter(
@@ -153,7 +153,7 @@ class _Loaded:
         self._segmenter = segmenter
         self._session = session
         self._facts = facts
-        self._sha256 = _sha256(facts.path)
+        self._sha256 = sha256_of(facts.path)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -167,21 +167,18 @@ class _Loaded:
             self._segmenter.confidence, self._segmenter.iou = confidence, iou
 
     def describe(self) -> dict[str, Any]:
+        on = self._session.on
         return {
             "model": self._facts.path.name,
             "sha256": self._sha256,
             **self._segmenter.describe(),
-            "provider": self._session.provider,
-            "cpu_nodes": self._session.cpu_nodes,
-            "threads": self._session.threads,
             "precision": self._facts.precision,
-            "onnxruntime": runtime_version(),
+            "provider": on.provider,
+            "runtime": on.runtime,
+            "computes_in": on.precision or self._facts.precision,
+            "cpu_nodes": on.cpu_nodes,
+            "threads": on.threads,
         }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _grey_frame() -> Frame:

@@ -1,4 +1,4 @@
-"""ONNX Runtime: sessions, the ladder of execution providers, thread counts."""
+"""ONNX Runtime: sessions, what its execution providers need, thread counts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -16,7 +17,17 @@ from numpy.typing import NDArray
 
 from streamseg.errors import InferenceError, ModelLoadError
 
-__all__ = ["PROVIDERS", "Runs", "Session", "probe_providers", "runtime_version", "usable_cores"]
+__all__ = [
+    "PROVIDERS",
+    "AbsentError",
+    "Running",
+    "Runs",
+    "Session",
+    "one_line",
+    "tiny_network",
+    "try_out",
+    "usable_cores",
+]
 
 log = logging.getLogger(__name__)
 
@@ -25,30 +36,41 @@ PROVIDERS = {
     "cpu": ("CPUExecutionProvider", 'pip install "streamseg[cpu]"'),
     "cuda": ("CUDAExecutionProvider", 'pip install "streamseg[gpu]", with CUDA 12 or 13 and cuDNN 9'),
     "tensorrt": ("TensorrtExecutionProvider", 'pip install "streamseg[gpu]" tensorrt, with CUDA 12 or 13'),
-    "openvino": ("OpenVINOExecutionProvider", "pip install onnxruntime-openvino in place of onnxruntime"),
+    "openvino": ("OpenVINOExecutionProvider", 'pip install "streamseg[openvino]"'),
     "directml": ("DmlExecutionProvider", "pip install onnxruntime-directml in place of onnxruntime"),
     "coreml": ("CoreMLExecutionProvider", "pip install onnxruntime on macOS"),
 }
-# TensorRT builds an engine for minutes before the first frame, so it is taken only on request.
-_AUTO = ("cuda", "cpu")
+
+
+class AbsentError(ModelLoadError):
+    """A runtime is not installed, which is no fault of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What really runs a network.
+
+    Attributes:
+        provider: short name of the execution provider, a key of `PROVIDERS`.
+        runtime: the library and its version.
+        precision: what it computes in, where that is not what the file holds: "float32", "float16", "bfloat16".
+        threads: within an operator, on the CPU.
+        cpu_nodes: another provider runs, and part of the graph stays on the CPU.
+    """
+
+    provider: str
+    runtime: str
+    threads: int
+    precision: str | None = None
+    cpu_nodes: bool = False
 
 
 class Runs(Protocol):
     """What a segmenter needs of a session."""
 
     @property
-    def provider(self) -> str:
-        """Short name of the execution provider that really runs."""
-        ...
-
-    @property
-    def threads(self) -> int:
-        """Within an operator, on the CPU."""
-        ...
-
-    @property
-    def cpu_nodes(self) -> bool:
-        """Another provider runs, and part of the graph stays on the CPU."""
+    def on(self) -> Running:
+        """What really runs it."""
         ...
 
     def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -61,30 +83,29 @@ class Runs(Protocol):
 
 
 class Session:
-    """A network that is loaded and runs; a `Runs`.
+    """A network that is loaded and runs on ONNX Runtime; a `Runs`.
 
     Attributes:
-        provider: short name of the execution provider that really runs, a key of `PROVIDERS`.
-        threads: within an operator, on the CPU.
-        cpu_nodes: another provider runs, and part of the graph stays on the CPU.
+        on: what really runs it.
     """
 
-    def __init__(self, path: Path, *, provider: str = "auto", threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, provider: str = "cpu", threads: int | None = None) -> None:
         """Load `path`.
 
         Args:
             path: an ONNX file.
-            provider: "auto" or a key of `PROVIDERS`. On "auto" a provider that cannot run is passed over.
+            provider: a key of `PROVIDERS`.
             threads: on the CPU; None takes the cores that this process may use.
 
         Raises:
             ModelLoadError: ONNX Runtime is missing, the provider cannot run, or the file cannot be loaded.
         """
         self._path = path
-        self.threads = usable_cores() if threads is None else max(1, threads)
+        threads = usable_cores() if threads is None else max(1, threads)
         runtime = _onnxruntime()
-        self.provider = _choose(runtime, provider)
-        self._session, self.cpu_nodes = _open(runtime, path, self.provider, self.threads)
+        _try_out(runtime, provider)
+        self._session, cpu_nodes = _open(runtime, path, provider, threads)
+        self.on = Running(provider, f"onnxruntime {runtime.__version__}", threads, cpu_nodes=cpu_nodes)
 
     def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The named outputs for the named inputs.
@@ -95,16 +116,7 @@ class Session:
         try:
             return list(self._session.run(outputs, feeds))
         except Exception as error:  # ONNX Runtime's classes share no root but Exception
-            raise InferenceError(f"{self._path.name} failed on a frame: {_one_line(error)}") from error
-
-
-def runtime_version() -> str:
-    """Version of ONNX Runtime.
-
-    Raises:
-        ModelLoadError: it is missing.
-    """
-    return str(_onnxruntime().__version__)
+            raise InferenceError(f"{self._path.name} failed on a frame: {one_line(error)}") from error
 
 
 def usable_cores() -> int:
@@ -132,60 +144,30 @@ def _cpu_quota() -> int:
         return 1 << 16
 
 
-def probe_providers() -> list[tuple[str, bool, str]]:
-    """Build and run a tiny network on every provider: (short name, whether it runs, why not and what to do).
+def try_out(provider: str) -> str:
+    """Run a tiny network on an execution provider; the version of ONNX Runtime.
 
     Raises:
-        ModelLoadError: ONNX Runtime is missing.
+        ModelLoadError: it cannot run, and why.
     """
     runtime = _onnxruntime()
-    found = []
-    for name in PROVIDERS:
-        try:
-            _try_out(runtime, name)
-        except _CannotRunError as error:
-            found.append((name, False, str(error)))
-        else:
-            found.append((name, True, ""))
-    return found
-
-
-class _CannotRunError(Exception):
-    """An execution provider is not there, or does not work on this machine."""
-
-
-def _choose(runtime: ModuleType, provider: str) -> str:
-    """The provider to run on: the one asked for, or the first of the ladder that works."""
-    if provider != "auto":
-        if provider not in PROVIDERS:
-            raise ModelLoadError(f"no such execution provider: {provider!r}; there are auto, {', '.join(PROVIDERS)}")
-        try:
-            _try_out(runtime, provider)
-        except _CannotRunError as error:
-            raise ModelLoadError(f"execution provider {provider!r} cannot run: {error}") from error
-        return provider
-    for name in _AUTO:
-        try:
-            _try_out(runtime, name)
-        except _CannotRunError as error:
-            log.debug("provider %s passed over: %s", name, error)
-        else:
-            return name
-    raise ModelLoadError(f"onnxruntime runs on none of {', '.join(_AUTO)}; {PROVIDERS['cpu'][1]}")
+    _try_out(runtime, provider)
+    return f"onnxruntime {runtime.__version__}"
 
 
 def _try_out(runtime: ModuleType, name: str) -> None:
     """Run a tiny network: libraries that a provider lacks often show at its first convolution only."""
     full, remedy = PROVIDERS[name]
+    cannot = f"execution provider {name!r} cannot run"
     if full not in runtime.get_available_providers():
-        raise _CannotRunError(f"not in this build of onnxruntime; {remedy}")
+        raise AbsentError(f"{cannot}: not in this build of onnxruntime; {remedy}")
     try:
         if name in ("cuda", "tensorrt") and hasattr(runtime, "preload_dlls"):
             runtime.preload_dlls()
-        session = _build(runtime, _tiny_network(), name, 1, alone=False)
+        session = _build(runtime, tiny_network(), name, 1, alone=False)
         session.run(None, {"x": np.zeros((1, 3, 8, 8), np.float32)})
     except Exception as error:  # ONNX Runtime's classes share no root but Exception
-        raise _CannotRunError(f"{_one_line(error)}; {remedy}") from error
+        raise ModelLoadError(f"{cannot}: {one_line(error)}; {remedy}") from error
 
 
 def _open(runtime: ModuleType, path: Path, name: str, threads: int) -> tuple[Any, bool]:
@@ -194,11 +176,11 @@ def _open(runtime: ModuleType, path: Path, name: str, threads: int) -> tuple[Any
         try:
             return _build(runtime, str(path), name, threads, alone=True), False
         except Exception as error:
-            log.debug("graph does not fit provider %s alone: %s", name, _one_line(error))
+            log.debug("graph does not fit provider %s alone: %s", name, one_line(error))
     try:
         return _build(runtime, str(path), name, threads, alone=False), name != "cpu"
     except Exception as error:
-        raise ModelLoadError(f"cannot load {path.name} on {name!r}: {_one_line(error)}") from error
+        raise ModelLoadError(f"cannot load {path.name} on {name!r}: {one_line(error)}") from error
 
 
 def _build(runtime: ModuleType, source: str | bytes, name: str, threads: int, *, alone: bool) -> Any:
@@ -227,13 +209,14 @@ def _onnxruntime() -> ModuleType:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ModelLoadError(
-            f'onnxruntime cannot be imported ({_one_line(error)}); run: pip install "streamseg[cpu]"'
+        raise AbsentError(
+            f'onnxruntime cannot be imported ({one_line(error)}); run: pip install "streamseg[cpu]"'
         ) from error
     return onnxruntime
 
 
-def _tiny_network() -> bytes:
+def tiny_network() -> bytes:
+    """A convolution, as an ONNX file: x (1, 3, 8, 8) float32 in, y (1, 4, 8, 8) out."""
     from onnx import TensorProto, helper
 
     shape = [1, 3, 8, 8]
@@ -248,6 +231,7 @@ def _tiny_network() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What a runtime's exception says, on one line and not too long."""
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
     return text[:300].rstrip(". ") or type(error).__name__

@@ -241,6 +241,28 @@ class FileSource:
         self._index += 1
         return frame
 
+    def seek(self, to_s: float) -> None:
+        """Go on from a picture at or before `to_s`, which is on the clock of the frames; not for standard input."""
+        # Containers seek by decoding times and guesses, so that the picture found may be a later one.
+        for back_s in (0, 2, 10, to_s):
+            self._seek(max(0.0, to_s - back_s))
+            while not self._ready and self._advance():
+                pass
+            first = self._ready[0][0] if self._ready else None
+            if first is not None and first * self._time_base <= to_s:
+                return
+
+    def _seek(self, to_s: float) -> None:
+        self._container.seek(round((Fraction(to_s) - self._shift_s) / self._time_base), stream=self._stream)
+        self._stream.codec_context.flush_buffers()
+        self._ready.clear()
+        self._waiting.clear()
+        self._packets.clear()
+        self._last_dts.clear()
+        self._deinterlacer = None
+        self._timeline.last = None
+        self._demuxed = self._demux()
+
     def take_packets(self) -> list[Packet]:
         """The packets of the copied tracks since the last call."""
         packets, self._packets = self._packets, []

@@ -1,0 +1,138 @@
+"""From a real server into a recording: sound and picture in step or apart as asked, and settings read again."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests import clips, networks
+from tests.faults import Program, flowing
+from tests.live_parts import camera_clip, rtsp_server
+from tests.rooms import pictures, room_picture
+
+pytestmark = [pytest.mark.realparts, pytest.mark.slow]
+
+SIZE_WH = (320, 192)
+
+
+def started(folder: Path, *args: object) -> Program:
+    """A run that records into `folder`; whoever runs the tests may ignore hang-ups, and passes that on."""
+    network = networks.matte(folder / "red.onnx", size=64, alone=True)
+    command = ["env", "--default-signal=HUP", sys.executable, "-m", "streamseg", "run", *map(str, args), "--log-json"]
+    return Program([*command, "--model", str(network), "-o", str(folder / "rec.mkv")])
+
+
+def recording(folder: Path) -> Path:
+    (found,) = folder.glob("rec-*.mkv")
+    return found
+
+
+def on_air(t: NDArray[Any]) -> NDArray[Any]:
+    """Whether there is light and a tone at these times: for a tenth of every second."""
+    return (t % 1 >= 0.5) & (t % 1 < 0.6)
+
+
+def beginnings(times_s: NDArray[Any], on: NDArray[Any]) -> NDArray[Any]:
+    """When it was switched on, in seconds; before that it was off for half a second."""
+    switched = times_s[on]
+    return switched[1:][np.diff(switched) > 0.5]
+
+
+def sound_after_picture_s(path: Path) -> float:
+    """How long after a flash its beep is heard, by decoding both."""
+    with av.open(str(path)) as container:
+        shown = [(frame.time, frame.to_ndarray(format="gray").mean() > 128) for frame in container.decode(video=0)]
+    with av.open(str(path)) as container:
+        heard = [
+            (frame.time + np.arange(frame.samples) / 48000, frame.to_ndarray()) for frame in container.decode(audio=0)
+        ]
+    flashes = beginnings(*map(np.array, zip(*shown, strict=True)))
+    times_s = np.concatenate([block_s for block_s, _ in heard])
+    loud = np.abs(np.concatenate([block.reshape(-1, len(at))[0] for at, block in heard])) > 0.1
+    beeps = beginnings(times_s, loud)
+    offsets = [beep - flash for flash in flashes for beep in beeps if abs(beep - flash) < 0.5]
+    assert len(offsets) >= 2, (flashes, beeps)
+    return float(np.median(offsets))
+
+
+def test_sound_comes_with_the_picture_or_as_much_later_as_asked(tmp_path: Path) -> None:
+    clip = camera_clip(
+        tmp_path / "cam.mkv",
+        frames=120,
+        draw=lambda index: clips.flat(235 if on_air(np.array(index / 30)) else 40, *SIZE_WH),
+        wave=lambda t: 0.5 * np.sin(2 * np.pi * 1000 * t) * on_air(t),
+    )
+    delays_ms = (0, 200)
+    with ExitStack() as stack:
+        server = stack.enter_context(rtsp_server("--mount", f"cam=h264+aac:{clip}"))
+        programs = []
+        for delay_ms in delays_ms:
+            folder = tmp_path / str(delay_ms)
+            folder.mkdir()
+            args = (server.url("cam"), "--background", "none", "--audio-delay", delay_ms)
+            programs.append(started(folder, *args))
+            stack.callback(programs[-1].close)
+        for program in programs:
+            flowing(program)
+        time.sleep(2)
+        for program in programs:
+            program.end()
+    after_ms = [1000 * sound_after_picture_s(recording(tmp_path / str(delay_ms))) for delay_ms in delays_ms]
+    # A picture lasts 33 ms.
+    assert after_ms == pytest.approx(delays_ms, abs=40)
+
+
+def test_settings_read_again_cost_no_picture(tmp_path: Path) -> None:
+    """The room's subject tells by its place which picture it is, whatever the background."""
+    # So few that a busy machine is late with none.
+    clip = camera_clip(
+        tmp_path / "cam.mkv", sound=None, frames=50, rate=Fraction(4), draw=lambda index: room_picture(index, *SIZE_WH)
+    )
+    config = tmp_path / "look.yaml"
+
+    def write(colour: str) -> None:
+        config.write_text(f"background: {{spec: 'color:{colour}'}}\ntemporal: {{smoother: none}}\n")
+
+    write("#00ff00")
+    with rtsp_server("--mount", f"cam=h264+none:{clip}") as server:
+        program = started(tmp_path, server.url("cam"), "--config", config)
+        try:
+            flowing(program)
+            for colour in ("#ffff00", "#00ff00", "#ffff00"):
+                write(colour)
+                at_s = time.monotonic()
+                program.process.send_signal(signal.SIGHUP)
+                program.heard("settings read again", at_s, 20)
+                time.sleep(1)
+            program.end()
+        finally:
+            program.close()
+    shown = [(_number(rgb), _corner(rgb)) for rgb in pictures(recording(tmp_path))]
+    green, yellow = (False, True, False), (True, True, False)
+    # At the start, pictures wait for the network to be ready, and the newest of them is taken.
+    steady = shown[[corner for _, corner in shown].index(yellow) - 2 :]
+    assert len(steady) > 12
+    assert [corner for corner, _ in itertools.groupby(corner for _, corner in steady)] == [green, yellow, green, yellow]
+    assert {(after - before) % 50 for (before, _), (after, _) in itertools.pairwise(steady)} == {1}, shown
+
+
+def _corner(rgb: NDArray[np.uint8]) -> tuple[bool, ...]:
+    return tuple((rgb[-8:, :8].reshape(-1, 3).mean(axis=0) > 128).tolist())
+
+
+def _number(rgb: NDArray[np.uint8]) -> int:
+    """Of the room's picture, modulo 50; -50 without a subject."""
+    red = (rgb[..., 0] > 150) & (rgb[..., 1] < 100)
+    columns = np.flatnonzero(red[SIZE_WH[1] // 4 : SIZE_WH[1] * 3 // 4].mean(axis=0) > 0.5)
+    return round(columns[0] * 50 / (SIZE_WH[0] * 3 / 4)) if len(columns) else -50

@@ -1,0 +1,139 @@
+"""Everybody who can see what a run shows: a browser, two servers that it publishes to, and a recording.
+
+Each keeps every picture as it came, encoded; afterwards all of them are searched.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.live_parts import RtspServer, free_port, nginx
+from tests.rooms import pictures, shows_room, shows_subject
+
+__all__ = ["Seen", "Watchers"]
+
+
+@dataclass
+class Seen:
+    """Of the pictures of one output: how many, with the raw room, with the subject."""
+
+    pictures: int = 0
+    room: int = 0
+    subject: int = 0
+
+    def add(self, rgb: NDArray[np.uint8]) -> None:
+        """Search one picture."""
+        self.pictures += 1
+        self.room += shows_room(rgb)
+        self.subject += shows_subject(rgb)
+
+
+class Viewer:
+    """A browser at a preview, from when it is up until it is gone: every JPEG of its stream."""
+
+    def __init__(self, port: int) -> None:
+        self.jpegs: list[bytes] = []
+        self._port = port
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.05):
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+            try:
+                connection.request("GET", "/stream.mjpg")
+                self._keep(connection.getresponse())
+            except (OSError, http.client.HTTPException):
+                continue  # it is not up yet, or gone
+            finally:
+                connection.close()
+
+    def _keep(self, reply: http.client.HTTPResponse) -> None:
+        length = 0
+        while line := reply.readline():
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+            elif not line.strip() and length:
+                jpeg = reply.read(length)
+                if len(jpeg) == length:  # of the last one, a part may be missing
+                    self.jpegs.append(jpeg)
+                length = 0
+
+    def stop(self) -> None:
+        """When the preview is gone."""
+        self._over.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+class Watchers:
+    """One of each; `urls` are the outputs that a run is to be given.
+
+    Args:
+        folder: for what they keep; empty.
+        recordings: where the run records to; in `folder` by default.
+    """
+
+    def __init__(self, folder: Path, recordings: Path | None = None) -> None:
+        self._recordings = recordings or folder
+        self._published = {"rtsp": folder / "rtsp", "rtmp": folder / "rtmp"}
+        for kept in self._published.values():
+            kept.mkdir()
+        port = free_port()
+        with ExitStack() as stack:
+            self.rtsp = RtspServer(["--record", f"out=video:{self._published['rtsp']}"])
+            stack.callback(self.rtsp.kill)
+            self.rtsp.start()
+            rtmp, _ = stack.enter_context(nginx(folder, keep=self._published["rtmp"]))
+            self._viewer = Viewer(port)
+            stack.callback(self._viewer.stop)
+            self._stack = stack.pop_all()
+        self.urls = [
+            str(self._recordings / "rec.mkv"),
+            f"http://127.0.0.1:{port}/",
+            self.rtsp.url("out"),
+            f"rtmp://127.0.0.1:{rtmp}/live/out",
+        ]
+
+    def close(self) -> None:
+        """When the run is over."""
+        self._stack.close()
+
+    def search(self) -> dict[str, Seen]:
+        """What each output showed, by its name; after `close`."""
+        found = {name: Seen() for name in ("recording", "preview", *self._published)}
+        for jpeg in self._viewer.jpegs:
+            found["preview"].add(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1])
+        for path in self._recordings.glob("rec-*.mkv"):
+            for rgb in pictures(path):
+                found["recording"].add(rgb)
+        for name, kept in self._published.items():
+            for path in kept.iterdir():
+                for rgb in _torn_pictures(path):
+                    found[name].add(rgb)
+        return found
+
+
+def _torn_pictures(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """The pictures of a stream that may have been cut anywhere."""
+    if not path.stat().st_size:
+        return
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                continue
+            for frame in frames:
+                yield frame.to_ndarray(format="rgb24")
