@@ -6,7 +6,7 @@ import pytest
 
 from streamseg.app.network import Sessions
 from streamseg.errors import ModelLoadError
-from streamseg.segment import ladder, openvino
+from streamseg.segment import ladder, openvino, tensorrt
 from streamseg.segment.ladder import Wanted, describe_running, open_session, probe
 from streamseg.segment.ort import AbsentError, Running
 from tests import networks
@@ -35,7 +35,7 @@ def only(monkeypatch):
     tried = []
 
     def machine(*working, package=True):
-        def session(path, *, provider, threads):
+        def session(path, provider, threads):
             tried.append(provider)
             if provider not in working:
                 kind = ModelLoadError if provider == "cuda" else AbsentError
@@ -49,6 +49,10 @@ def only(monkeypatch):
             return Opened("openvino")
 
         monkeypatch.setattr(ladder, "Session", session)
+        monkeypatch.setattr(ladder, "CudaSession", lambda path, threads, options: session(path, "cuda", threads))
+        monkeypatch.setattr(
+            tensorrt, "open_checked", lambda path, threads, precision, say: session(path, "tensorrt", threads)
+        )
         monkeypatch.setattr(openvino, "OpenVinoSession", package_session)
         monkeypatch.setattr(openvino, "installed", lambda: package)
         return tried
@@ -113,7 +117,7 @@ def test_where_nothing_runs_the_error_is_that_of_the_processor(only, model):
 def test_a_precision_goes_to_who_can_choose_it(only, model):
     tried = only("cpu", "openvino")
     open_session(Wanted(model, precision="bf16"))
-    assert tried == ["openvino package"]
+    assert tried == ["tensorrt", "openvino package"]
     with pytest.raises(ModelLoadError, match="'cpu' computes in what the file holds, not in bf16"):
         open_session(Wanted(model, "cpu", precision="bf16"))
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamseg.errors import ModelLoadError
-from streamseg.segment import openvino
+from streamseg.segment import openvino, tensorrt
+from streamseg.segment.cuda import CudaSession
 from streamseg.segment.ort import AbsentError, Running, Runs, Session, one_line, try_out
 
 __all__ = ["LADDER", "PRECISIONS", "Wanted", "describe_running", "open_session", "probe"]
@@ -44,7 +45,7 @@ def open_session(wanted: Wanted, say: Callable[[str], None] = lambda line: None)
 
     Args:
         wanted: on "auto" what cannot run it is passed over.
-        say: told in one line each why "auto" passed over a GPU that there is a runtime for.
+        say: told in one line each what takes minutes, and why "auto" passed over a GPU that there is a runtime for.
 
     Raises:
         ModelLoadError: what was asked for cannot run, or nothing can.
@@ -54,11 +55,11 @@ def open_session(wanted: Wanted, say: Callable[[str], None] = lambda line: None)
             raise ModelLoadError(
                 f"no such execution provider: {wanted.provider!r}; there are auto, {', '.join(LADDER)}"
             )
-        return _open(wanted, wanted.provider)
+        return _open(wanted, wanted.provider, say)
     failed: dict[str, ModelLoadError] = {}
     for name in _AUTO:
         try:
-            session = _open(wanted, name)
+            session = _open(wanted, name, say)
         except ModelLoadError as error:
             log.debug("%s passed over: %s", name, error)
             failed[name] = error
@@ -92,14 +93,21 @@ def probe() -> list[tuple[str, bool, str]]:
     return found
 
 
-def _open(wanted: Wanted, name: str) -> Runs:
+def _open(wanted: Wanted, name: str, say: Callable[[str], None]) -> Runs:
+    path, threads, precision = wanted.path, wanted.threads, wanted.precision
     if _is_package(name):
-        return openvino.OpenVinoSession(wanted.path, threads=wanted.threads, precision=wanted.precision)
-    if wanted.precision not in ("auto", "fp32"):
+        return openvino.OpenVinoSession(path, threads=threads, precision=precision)
+    if name == "tensorrt":
+        return tensorrt.open_checked(path, threads=threads, precision=precision, say=say)
+    if precision not in ("auto", "fp32"):
+        half = "; for fp16 import the network with --half" if name == "cuda" else ""
         raise ModelLoadError(
-            f"{name!r} computes in what the file holds, not in {wanted.precision}; leave model.precision at auto"
+            f"{name!r} computes in what the file holds, not in {precision}; leave model.precision at auto{half}"
         )
-    return Session(wanted.path, provider=name, threads=wanted.threads)
+    if name == "cuda":
+        # On cards that have it, convolutions of float32 otherwise run in TF32, with ten bits of mantissa.
+        return CudaSession(path, threads=threads, options={"use_tf32": str(int(precision == "auto"))})
+    return Session(path, provider=name, threads=threads)
 
 
 def _is_package(name: str) -> bool:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +40,8 @@ PROVIDERS = {
     "directml": ("DmlExecutionProvider", "pip install onnxruntime-directml in place of onnxruntime"),
     "coreml": ("CoreMLExecutionProvider", "pip install onnxruntime on macOS"),
 }
+# Providers that have run the tiny network in this process; for TensorRT that takes seconds.
+_WORKS: set[str] = set()
 
 
 class AbsentError(ModelLoadError):
@@ -102,9 +104,7 @@ class Session:
         """
         self._path = path
         threads = usable_cores() if threads is None else max(1, threads)
-        runtime = _onnxruntime()
-        _try_out(runtime, provider)
-        self._session, cpu_nodes = _open(runtime, path, provider, threads)
+        runtime, self._session, cpu_nodes = load(path, provider, threads)
         self.on = Running(provider, f"onnxruntime {runtime.__version__}", threads, cpu_nodes=cpu_nodes)
 
     def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -156,7 +156,9 @@ def try_out(provider: str) -> str:
 
 
 def _try_out(runtime: ModuleType, name: str) -> None:
-    """Run a tiny network: libraries that a provider lacks often show at its first convolution only."""
+    """Run a tiny network, once: libraries that a provider lacks often show at its first convolution only."""
+    if name in _WORKS:
+        return
     full, remedy = PROVIDERS[name]
     cannot = f"execution provider {name!r} cannot run"
     if full not in runtime.get_available_providers():
@@ -164,26 +166,43 @@ def _try_out(runtime: ModuleType, name: str) -> None:
     try:
         if name in ("cuda", "tensorrt") and hasattr(runtime, "preload_dlls"):
             runtime.preload_dlls()
-        session = _build(runtime, tiny_network(), name, 1, alone=False)
+        session = _build(runtime, tiny_network(), name, 1, {}, alone=False)
         session.run(None, {"x": np.zeros((1, 3, 8, 8), np.float32)})
     except Exception as error:  # ONNX Runtime's classes share no root but Exception
         raise ModelLoadError(f"{cannot}: {one_line(error)}; {remedy}") from error
+    _WORKS.add(name)
 
 
-def _open(runtime: ModuleType, path: Path, name: str, threads: int) -> tuple[Any, bool]:
-    """The session, and whether part of the graph runs on the CPU beside another provider."""
-    if name != "cpu":
+def load(
+    path: Path, provider: str, threads: int, options: Mapping[str, str] = MappingProxyType({})
+) -> tuple[ModuleType, Any, bool]:
+    """ONNX Runtime, its session, and whether part of the graph runs on the CPU beside another provider.
+
+    Args:
+        path: an ONNX file.
+        provider: a key of `PROVIDERS`.
+        threads: on the CPU.
+        options: of the provider, in its own words.
+
+    Raises:
+        ModelLoadError: ONNX Runtime is missing, the provider cannot run, or the file cannot be loaded.
+    """
+    runtime = _onnxruntime()
+    _try_out(runtime, provider)
+    if provider != "cpu":
         try:
-            return _build(runtime, str(path), name, threads, alone=True), False
+            return runtime, _build(runtime, str(path), provider, threads, options, alone=True), False
         except Exception as error:
-            log.debug("graph does not fit provider %s alone: %s", name, one_line(error))
+            log.debug("graph does not fit provider %s alone: %s", provider, one_line(error))
     try:
-        return _build(runtime, str(path), name, threads, alone=False), name != "cpu"
+        return runtime, _build(runtime, str(path), provider, threads, options, alone=False), provider != "cpu"
     except Exception as error:
-        raise ModelLoadError(f"cannot load {path.name} on {name!r}: {one_line(error)}") from error
+        raise ModelLoadError(f"cannot load {path.name} on {provider!r}: {one_line(error)}") from error
 
 
-def _build(runtime: ModuleType, source: str | bytes, name: str, threads: int, *, alone: bool) -> Any:
+def _build(
+    runtime: ModuleType, source: str | bytes, name: str, threads: int, own: Mapping[str, str], *, alone: bool
+) -> Any:
     full = PROVIDERS[name][0]
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -193,7 +212,11 @@ def _build(runtime: ModuleType, source: str | bytes, name: str, threads: int, *,
     # Workers that spin between operators save 5 % of a network that runs alone, and take a third of the speed of one
     # that runs beside a decoder and an encoder.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = [full]
+    if name == "directml":  # it refuses to run otherwise
+        options.enable_mem_pattern = False
+    providers: list[Any] = [(full, dict(own)) if own else full]
+    if name == "tensorrt":  # what it does not know goes on on the same card
+        providers.append(PROVIDERS["cuda"][0])
     if alone:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     elif name != "cpu":
