@@ -67,6 +67,12 @@ def add_parser(commands: Any) -> None:
         nargs="?",
         help="video file, image, folder, glob, -, camera (0, /dev/video2, camera:NAME), rtsp://, screen:, test:",
     )
+    add_options(parser)
+    parser.set_defaults(function=_run)
+
+
+def add_options(parser: Any) -> None:
+    """Add what `run` takes besides its source; `batch` passes it on."""
     parser.add_argument(
         "-o",
         "--output",
@@ -112,7 +118,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--offline", action="store_true", default=None, help="never download anything")
     parser.add_argument("--log-json", action="store_true", help="say everything as one JSON document a line")
     parser.add_argument("--quiet", action="store_true", help="say nothing unless it fails")
-    parser.set_defaults(function=_run)
 
 
 def _run(args: argparse.Namespace) -> int:

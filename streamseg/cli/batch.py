@@ -1,0 +1,345 @@
+"""`streamseg batch`: many files through `streamseg run`, a process each; goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import streamseg
+from streamseg.cli import run
+from streamseg.cli.ledger import Entry, Ledger, fingerprint, replace_text
+from streamseg.cli.log import tell
+from streamseg.errors import ConfigError, SinkOpenError, redact
+from streamseg.sources.grouping import group, video_files
+
+__all__ = ["add_parser"]
+
+_STATE, _SUMMARY = "batch.json", "summary.csv"
+_LOOK_EVERY_S = 0.1
+# Nothing is imported from the current folder.
+_COMMAND = (sys.executable, "-P", "-m", "streamseg", "run")
+# The names that every file's own results are made of: {} is its place under --out, without a suffix.
+_PLACE = "{}"
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "batch",
+        help="run many videos, one after the other or several at once; goes on where it stopped",
+        epilog="All options of `streamseg run` are passed on. In them, {} stands for a name of its own under --out for "
+        "each video: --results '{}.jsonl'. Without -o, '{}.mp4' is written.",
+    )
+    parser.add_argument("patterns", metavar="FILE|FOLDER|GLOB", nargs="+", help="videos; ** looks into all folders")
+    parser.add_argument("--out", metavar="DIR", required=True, help="where results, state and summary.csv go")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="videos at the same time (1)")
+    parser.add_argument("--join", action="store_true", help="join the files of a drive, see docs/lanes.md")
+    passed = _Passed(parser)
+    run.add_options(passed)
+    parser.set_defaults(function=lambda args: _batch(args, passed))
+
+
+class _Passed:
+    """Options that are handed on as they came."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parser = parser
+        self._actions: list[argparse.Action] = []
+
+    def add_argument(self, *flags: str, **more: Any) -> None:
+        self._actions.append(self._parser.add_argument(*flags, **more))
+
+    def words(self, args: argparse.Namespace) -> list[str]:
+        """The options that were given, as words of a command line."""
+        words = []
+        for action in self._actions:
+            value = getattr(args, action.dest)
+            if value is None or value == action.default:
+                continue
+            flag = action.option_strings[-1]
+            if action.nargs == 0:
+                words.append(flag)
+            else:
+                words += [f"{flag}={each}" for each in (value if isinstance(value, list) else [value])]
+        return words
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One video: what is run, which files it reads, and its name under --out."""
+
+    source: Path
+    files: tuple[Path, ...]
+    place: Path
+
+
+@dataclass(slots=True)
+class _Job:
+    item: _Item
+    process: subprocess.Popen[bytes]
+    said: IO[bytes]
+    began: float
+    options: list[str]
+    output: Path | None
+    report: Path
+
+
+def _batch(args: argparse.Namespace, passed: _Passed) -> int:
+    if args.jobs < 1:
+        raise ConfigError(f"--jobs takes a number from 1 on, not {args.jobs}")
+    out = Path(args.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkOpenError(f"cannot write into {out}: {(error.strerror or str(error)).lower()}") from error
+    ledger = Ledger(out / _STATE)
+    options = passed.words(args)
+    if not args.output:
+        options.append(f"--output={_PLACE}.mp4")
+    if not args.report:
+        options.append(f"--report={_PLACE}.report.json")
+    found = _items(args.patterns, out)
+    failed: list[Entry] = []
+    items = _joined(found, out, failed) if args.join else found
+    for entry in failed:
+        ledger.put(entry)
+        tell(f"{entry.file}: {entry.message}")
+    files = [entry.file for entry in failed] + [str(item.source) for item in items]
+    waiting = [
+        item
+        for item in items
+        if not ledger.is_done(str(item.source), fingerprint(item.files), options, _output(options, item))
+    ]
+    if len(waiting) < len(items):
+        tell(f"{len(items) - len(waiting)} of {len(items)} are done already")
+    crew = _Crew(ledger, options, args.jobs, quiet=args.quiet)
+    try:
+        with _shown(len(waiting), quiet=args.quiet) as say:
+            interrupted = crew.work(waiting, say)
+    finally:
+        replace_text(out / _SUMMARY, ledger.as_csv(files))
+    counted = ledger.summary(files)
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counted.items())
+    tell(f"{told}; see {out / _SUMMARY}" + ("; the same command goes on from here" if interrupted else ""))
+    if interrupted:
+        return 128 + interrupted
+    return 1 if counted.get("failed") else 0
+
+
+def _items(patterns: Sequence[str], out: Path) -> list[_Item]:
+    """What the patterns name, each file once, in order; nothing that lies under --out."""
+    items: dict[Path, _Item] = {}
+    taken: set[Path] = set()
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_file():
+            root, found = path.parent, [path]
+        elif path.is_dir():
+            root, found = path, video_files(pattern)
+        else:
+            root, found = Path(re.split(r"[*?\[]", pattern, maxsplit=1)[0] + "x").parent, video_files(pattern)
+        for each in found:
+            if each.resolve() in items or each.resolve().is_relative_to(out.resolve()):
+                continue
+            place = out / each.relative_to(root).with_suffix("")
+            if place in taken:
+                place = place.with_name(each.name)
+            taken.add(place)
+            items[each.resolve()] = _Item(each, (each,), place)
+    if not items:
+        raise ConfigError(
+            f"no videos: {', '.join(map(repr, patterns))} name none; quote patterns, as in 'drives/**/*.mp4'"
+        )
+    return list(items.values())
+
+
+def _joined(items: Sequence[_Item], out: Path, failed: list[Entry]) -> list[_Item]:
+    """The drives that the files make; a drive of several files is named by a playlist under --out."""
+    places = {item.source: item.place for item in items}
+    why: list[str] = []
+    drives = group(places, why.append)
+    joined = []
+    for drive in drives:
+        files = tuple(piece.path for pieces in (drive.pieces, *drive.others.values()) for piece in pieces)
+        place = places[files[0]]
+        source = files[0]
+        if len(files) > 1:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            source = place.with_name(f"{place.name}.m3u")
+            replace_text(source, "".join(f"{path.resolve().as_posix()}\n" for path in files))
+        joined.append(_Item(source, files, place))
+    used = {path for item in joined for path in item.files}
+    left_out = [path for path in places if path not in used]
+    failed += [Entry(str(path), "failed", text) for path, text in zip(left_out, why, strict=True)]
+    return joined
+
+
+def _output(options: Sequence[str], item: _Item) -> Path | None:
+    """The first output that is a file."""
+    written = [word.partition("=")[2] for word in _filled(options, item) if word.startswith("--output=")]
+    return next((Path(url) for url in written if ":" not in url and url != "-"), None)
+
+
+def _environment() -> dict[str, str]:
+    """In which this very package is found."""
+    paths = [str(Path(streamseg.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _filled(options: Sequence[str], item: _Item) -> list[str]:
+    return [word.replace(_PLACE, str(item.place)) for word in options]
+
+
+class _Crew:
+    """Runs a process for each video, so many at a time.
+
+    Args:
+        ledger: remembers how each ended.
+        options: of `streamseg run`.
+        jobs: processes at the same time.
+        quiet: say nothing about what went well.
+    """
+
+    def __init__(self, ledger: Ledger, options: Sequence[str], jobs: int, *, quiet: bool) -> None:
+        self._ledger = ledger
+        self._options = list(options)
+        self._jobs = jobs
+        self._quiet = quiet
+        # Each would take all cores for itself otherwise; what the user sets comes after it and wins.
+        cores = max(1, (os.cpu_count() or 1) // jobs)
+        self._shared = [f"--set=model.threads={cores}", f"--set=output.threads={cores}"] if jobs > 1 else []
+
+    def work(self, items: Sequence[_Item], say: Callable[[str, int], None]) -> int:
+        """Run them all; returns the number of the signal that ended it early, or 0.
+
+        Args:
+            items: in the order in which they are begun.
+            say: takes a line, which may be empty, and how many are through.
+        """
+        waiting, running, through = list(items), list[_Job](), 0
+        with _Signals() as signals:
+            try:
+                while running or (waiting and not signals.received):
+                    while waiting and len(running) < self._jobs and not signals.received:
+                        running.append(self._begin(waiting.pop(0)))
+                    for job in [job for job in running if job.process.poll() is not None]:
+                        running.remove(job)
+                        through += 1
+                        say(self._end(job), through)
+                    signals.pass_on([job.process for job in running])
+                    time.sleep(_LOOK_EVERY_S)
+            finally:
+                for job in running:  # only after a failure of our own
+                    job.process.kill()
+                    job.process.wait()
+                    job.said.close()
+            return signals.received[0] if signals.received else 0
+
+    def _begin(self, item: _Item) -> _Job:
+        item.place.parent.mkdir(parents=True, exist_ok=True)
+        options = _filled(self._options, item)
+        report = next(word.partition("=")[2] for word in options if word.startswith("--report="))
+        Path(report).unlink(missing_ok=True)  # that of an earlier run would be taken for this one's
+        said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        quiet = [] if "--quiet" in options else ["--quiet"]
+        process = subprocess.Popen(
+            # A relative path never begins with a dash or looks like a URL this way.
+            [*_COMMAND, str(item.source.absolute()), *quiet, *self._shared, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env=_environment(),
+            # Control-C is for us: they are told one by one.
+            start_new_session=True,
+        )
+        return _Job(item, process, said, time.monotonic(), self._options, _output(options, item), Path(report))
+
+    def _end(self, job: _Job) -> str:
+        code = job.process.returncode
+        with job.said:
+            job.said.seek(0)
+            lines = redact(job.said.read().decode("utf-8", "replace")).strip().splitlines()
+        outcome = {0: "done", 130: "interrupted", 143: "interrupted"}.get(code, "failed")
+        message = ""
+        if outcome == "failed":
+            died = f"the process ended by signal {-code}" if code < 0 else f"the process ended with exit code {code}"
+            message = lines[-1].removeprefix("streamseg: ") if lines else died
+        report: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            report = json.loads(job.report.read_text("utf-8"))
+        entry = Entry(
+            file=str(job.item.source),
+            outcome=outcome,
+            message=message,
+            wall_s=round(time.monotonic() - job.began, 2),
+            frames=report.get("frames", {}).get("out"),
+            fps=report.get("fps"),
+            output="" if job.output is None else str(job.output),
+            source=fingerprint(job.item.files),
+            options=job.options,
+        )
+        self._ledger.put(entry)
+        if outcome == "failed":
+            return f"{job.item.source}: {message}"
+        return "" if self._quiet else f"{job.item.source}: {outcome} in {entry.wall_s:.1f} s"
+
+
+class _Signals:
+    """The first SIGINT or SIGTERM begins nothing new and lets what runs end in good order; a second one ends it now."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._passed_on = 0
+
+    def __enter__(self) -> _Signals:
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def pass_on(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        """Tell the processes what came since the last call."""
+        while self._passed_on < len(self.received):
+            self._passed_on += 1
+            for process in processes:
+                process.send_signal(signal.SIGINT)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received.append(number)
+
+
+@contextmanager
+def _shown(total: int, *, quiet: bool) -> Iterator[Callable[[str, int], None]]:
+    """How far the whole is: a bar on a terminal, a line for each video elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda line, through: tell(f"{through}/{total} {line}") if line else None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("videos", total=total)
+
+        def show(line: str, through: int) -> None:
+            if line:
+                bar.console.print(line, markup=False, highlight=False)
+            bar.update(task, completed=through)
+
+        yield show
