@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -32,8 +33,10 @@ def main() -> None:
         bench = Bench(Path(folder))
         for name in args.only.split(","):
             result = FAULTS[name](bench, args.times)
-            table[name] = {"detect_s": result.detect_s, "recover_s": result.recover_s, **result.notes}
-            print(f"{name:10} {_words(result.detect_s):>25} {_words(result.recover_s):>26}  {result.notes}", flush=True)
+            seen = {output: asdict(pictures) for output, pictures in result.seen.items()}
+            table[name] = {"detect_s": result.detect_s, "recover_s": result.recover_s, "seen": seen, **result.notes}
+            notes = f"{seen}  {result.notes}"
+            print(f"{name:10} {_words(result.detect_s):>25} {_words(result.recover_s):>26}  {notes}", flush=True)
     if args.json:
         Path(args.json).write_text(json.dumps(table, indent=1))
 

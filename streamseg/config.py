@@ -82,6 +82,12 @@ class SourceSettings(_Section):
     def _size(cls, value: str) -> str:
         return _size_words(value)
 
+    @field_validator("wait", mode="before")
+    @classmethod
+    def _wait(cls, value: object) -> object:
+        # YAML takes a bare yes or no for a truth value.
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+
     @field_validator("rotate", mode="before")
     @classmethod
     def _rotate(cls, value: object) -> object:

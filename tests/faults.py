@@ -26,7 +26,7 @@ import numpy as np
 
 from tests import networks
 from tests.live_parts import Link, RtspServer, camera_clip, faulty_link, rtsp_server
-from tests.rooms import pictures, room_picture
+from tests.rooms import room_picture
 from tests.watch import Seen, Watchers
 
 __all__ = ["FAULTS", "Bench", "Result", "nothing"]
@@ -109,7 +109,7 @@ class Bench:
         generator = np.random.default_rng(5)
 
         def draw(index: int) -> av.VideoFrame:
-            grey = generator.integers(60, 180, SIZE_WH[::-1], np.uint8)
+            grey = generator.integers(110, 150, SIZE_WH[::-1], np.uint8)
             return av.VideoFrame.from_ndarray(grey, format="gray").reformat(format="yuv420p")
 
         return self._clip("noise", draw, frames=15)
@@ -175,9 +175,9 @@ class Bench:
 
 
 def flowing(program: Program) -> None:
-    """Until the first picture came, and a little longer."""
+    """Until the first picture came, and a second longer."""
     program.heard(": live, ", 0.0, 60)
-    time.sleep(2)
+    time.sleep(1)
 
 
 def kill(bench: Bench, times: int) -> Result:
@@ -365,9 +365,6 @@ def disk(bench: Bench, times: int) -> Result:
                 on_s = time.monotonic()
                 result.recover_s.append(program.heard("open again", on_s, 70) - on_s)
                 time.sleep(3)
-        files = sorted(folder.glob("rec-*.mkv"))
-        result.notes["files"] = len(files)
-        result.notes["playable"] = sum(sum(1 for _ in pictures(path)) > 10 for path in files)
     finally:
         subprocess.run(["umount", str(folder)], check=True)
     return result

@@ -41,6 +41,13 @@ def test_assignments_override_yaml_and_yaml_overrides_defaults(tmp_path: Path) -
     assert settings.edges == Settings().edges
 
 
+@pytest.mark.parametrize("word", ["auto", "yes", "no"])
+def test_yes_and_no_are_words_where_words_are_asked_for(word: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(f"source: {{wait: {word}}}\n")
+    assert load_settings(str(path)).source.wait == load_settings(None, [f"source.wait={word}"]).source.wait == word
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

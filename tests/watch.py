@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import http.client
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -25,17 +25,21 @@ __all__ = ["Seen", "Watchers"]
 
 @dataclass
 class Seen:
-    """Of the pictures of one output: how many, with the raw room, with the subject."""
+    """Of the pictures of one output: how many, with the raw room, with the subject; how many in each of its files."""
 
     pictures: int = 0
     room: int = 0
     subject: int = 0
+    files: list[int] = field(default_factory=list)
 
-    def add(self, rgb: NDArray[np.uint8]) -> None:
-        """Search one picture."""
-        self.pictures += 1
-        self.room += shows_room(rgb)
-        self.subject += shows_subject(rgb)
+    def search(self, file: Iterable[NDArray[np.uint8]]) -> None:
+        """Search the pictures of one file."""
+        before = self.pictures
+        for rgb in file:
+            self.pictures += 1
+            self.room += shows_room(rgb)
+            self.subject += shows_subject(rgb)
+        self.files.append(self.pictures - before)
 
 
 class Viewer:
@@ -113,16 +117,18 @@ class Watchers:
     def search(self) -> dict[str, Seen]:
         """What each output showed, by its name; after `close`."""
         found = {name: Seen() for name in ("recording", "preview", *self._published)}
-        for jpeg in self._viewer.jpegs:
-            found["preview"].add(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1])
+        found["preview"].search(map(_decoded, self._viewer.jpegs))
         for path in self._recordings.glob("rec-*.mkv"):
-            for rgb in pictures(path):
-                found["recording"].add(rgb)
+            found["recording"].search(pictures(path))
         for name, kept in self._published.items():
             for path in kept.iterdir():
-                for rgb in _torn_pictures(path):
-                    found[name].add(rgb)
+                found[name].search(_torn_pictures(path))
         return found
+
+
+def _decoded(jpeg: bytes) -> NDArray[np.uint8]:
+    picture: NDArray[np.uint8] = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    return picture
 
 
 def _torn_pictures(path: Path) -> Iterator[NDArray[np.uint8]]:
