@@ -262,9 +262,9 @@ def absent(bench: Bench, times: int) -> Result:
     for _ in range(times):
         server = RtspServer(bench.arguments("h264"))
         try:
-            with bench.program(result, server.url("cam"), "--size", "640x360") as (program, _):
+            with bench.program(result, server.url("cam"), "--size", "640x360") as (program, watchers):
                 program.heard("waiting for it", 0.0, 60)
-                time.sleep(2)
+                watchers.shown(10)
                 server.start()
                 on_s = time.monotonic()
                 result.recover_s.append(program.heard(": live, ", on_s - 1, 40) - on_s)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from streamseg.cli import main
+from streamseg.cli.run import _answers
 from streamseg.sources.pattern import index_of
 from tests import networks
 
@@ -204,6 +205,15 @@ def test_sighup_changes_the_background_without_losing_a_frame(network: Path, tmp
     told = json.loads((tmp_path / "r.json").read_text())["frames"]
     assert told.get("frames that could not be processed", 0) == 0
     assert sum(told["dropped"].values()) + told["out"] >= told["in"]
+
+
+def test_a_terminal_that_is_not_ours_is_told_from_one_that_was_closed() -> None:
+    """What decides whether a hang-up means to read the settings again or to end."""
+    other_end, terminal = os.openpty()
+    assert _answers(terminal)
+    os.close(other_end)
+    assert not _answers(terminal)
+    os.close(terminal)
 
 
 def test_health_and_metrics_are_answered(network: Path, start: Start) -> None:

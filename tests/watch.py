@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -109,6 +110,13 @@ class Watchers:
             self.rtsp.url("out"),
             f"rtmp://127.0.0.1:{rtmp}/live/out",
         ]
+
+    def shown(self, count: int, timeout_s: float = 60) -> None:
+        """Returns when the preview has shown so many pictures."""
+        until_s = time.monotonic() + timeout_s
+        while len(self._viewer.jpegs) < count:
+            assert time.monotonic() < until_s, f"the preview never showed {count} pictures"
+            time.sleep(0.05)
 
     def close(self) -> None:
         """When the run is over."""

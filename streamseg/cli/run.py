@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -340,8 +341,9 @@ def _answers(terminal: int) -> bool:
     """Whether a terminal is still there; one that was closed stays a file that can only be closed."""
     try:
         os.tcgetpgrp(terminal)
-    except OSError:
-        return False
+    except OSError as error:
+        # One that is there and belongs to another session.
+        return error.errno == errno.ENOTTY
     return True
 
 
