@@ -177,7 +177,9 @@ def check_every_fault_of_a_fed_camera() -> dict[str, Any]:
     config = Path("/run/look.yaml")
     config.write_text("background: {spec: 'color:#00ff00'}\n")
     seconds = {}
-    with program(FEEDER, "--config", str(config), "--size", "320x240", "--set", "source.wait=yes") as process:
+    # Here a try alone takes ten seconds and more.
+    options = ("--size", "320x240", "--set", "source.wait=yes", "--set", "source.longest_backoff_s=1")
+    with program(FEEDER, "--config", str(config), *options) as process:
         until(process, written, "the virtual camera is written to")
         reader = Reader()
         seconds["slate at the start"] = reader.more(process, "slate", "the start without a camera")
