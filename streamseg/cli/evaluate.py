@@ -30,7 +30,7 @@ from streamseg.segment.load import Segmenter, load_segmenter
 from streamseg.segment.store import resolve
 from streamseg.sources import open_source
 
-__all__ = ["add_parser", "run"]
+__all__ = ["add_parser", "frames_of", "run"]
 
 # What a tile of the contact sheet shows: how bad it is, its caption, the picture, what was found and what is true.
 _Case = tuple[float, str, Path, Mask, Mask | None]
@@ -138,7 +138,7 @@ def _coco(args: argparse.Namespace) -> tuple[_Report, list[_Case]]:
         records = _lines(args.results)
     else:
         segmenter = load_segmenter(resolve(args.model).path, confidence=0.001)
-        records = [record(Output(frame, segmenter(frame))) for frame in _frames(str(_needed(args.images)))]
+        records = [record(Output(frame, segmenter(frame))) for frame in frames_of(str(_needed(args.images)))]
     only = {Path(one["source"]).name for one in records}
     entries = truth.entries(records)
     scores = average_precision(truth, entries, only=sorted(only))
@@ -207,7 +207,7 @@ def _davis(args: argparse.Namespace) -> tuple[_Report, list[_Case]]:
     for clip in clips(args.truth, args.sequence):
         if runs is None:
             source = args.mattes.replace("{}", clip.name)
-            found = [frame.y.copy() for frame in _frames(source)]
+            found = [frame.y.copy() for frame in frames_of(source)]
         else:
             source = str(clip.pictures)
             found = [alpha for _, alpha in _opacities(*runs, source)]
@@ -260,7 +260,7 @@ def _steady(args: argparse.Namespace) -> tuple[_Report, list[_Case]]:
     report: _Report = {"frames": len(lumas), **asdict(steadiness(mattes, lumas))}
     if args.reference:
         size_wh = (lumas[0].shape[1], lumas[0].shape[0])
-        reference = [_reduced(frame.y, size_wh) for frame in _frames(args.reference)]
+        reference = [_reduced(frame.y, size_wh) for frame in frames_of(args.reference)]
         if len(reference) != len(mattes):
             raise SourceOpenError(f"{args.reference} has {len(reference)} frames, {args.matte} has {len(mattes)}")
         report.update(asdict(lateness(mattes, reference, times_s)))
@@ -273,8 +273,8 @@ def _reduced(matte: Plane, size_wh: tuple[int, int]) -> Plane:
 
 def _pairs(url: str, other_url: str) -> Iterator[tuple[Frame, Frame]]:
     """Frame by frame; what differs in size or ends early is an error."""
-    others = _frames(other_url)
-    for n, frame in enumerate(_frames(url)):
+    others = frames_of(other_url)
+    for n, frame in enumerate(frames_of(url)):
         other = next(others, None)
         if other is None:
             raise SourceOpenError(f"{other_url} ends after {n} frames, before {url}")
@@ -286,7 +286,8 @@ def _pairs(url: str, other_url: str) -> Iterator[tuple[Frame, Frame]]:
         raise SourceOpenError(f"{url} ends before {other_url}")
 
 
-def _frames(url: str) -> Iterator[Frame]:
+def frames_of(url: str) -> Iterator[Frame]:
+    """The pictures of a source that ends."""
     source = open_source(url)
     try:
         while (frame := source.read()) is not None:
@@ -313,7 +314,7 @@ def _opacities(segmenter: Segmenter, keep: Iterable[int] | None, url: str) -> It
     """Every frame and its (H, W) opacity without the padding to even sides, every frame for itself."""
     ids = None if keep is None else frozenset(keep)
     effect = Background(None)
-    for frame in _frames(url):
+    for frame in frames_of(url):
         alpha = effect.opacity(frame, segmenter(frame).matte(ids))
         width, height = frame.origin.size_wh
         yield frame, alpha[:height, :width]

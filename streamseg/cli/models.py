@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 
+from streamseg.cli import quantize
 from streamseg.errors import ModelLoadError
 from streamseg.segment.cache import read_records
 from streamseg.segment.download import Progress
@@ -26,9 +27,9 @@ __all__ = ["add_parser", "run"]
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add `models` and its four subcommands."""
+    """Add `models` and its subcommands."""
     parser = subparsers.add_parser("models", help="list, fetch, import and inspect networks", description=__doc__)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list | pull | import | info")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list | pull | import | quantize | info")
 
     action = actions.add_parser("list", help="networks known by name and those in local folders")
     action.add_argument("--json", action="store_true", help="as one JSON document")
@@ -55,6 +56,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     action.add_argument("--make-env", action="store_true", help="install ultralytics into an environment of its own")
     _add_transfer_options(action)
     action.set_defaults(function=run)
+
+    quantize.add_parser(actions)
 
     action = actions.add_parser("info", help="what a network takes, gives and is")
     action.add_argument("model", metavar="NAME|PATH")
