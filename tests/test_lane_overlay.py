@@ -13,6 +13,7 @@ from streamseg.lanes import LaneFinder
 from streamseg.lanes.camera import Camera
 from streamseg.lanes.classical import ClassicalLaneFinder
 from streamseg.lanes.result import Boundary, Lanes
+from streamseg.lanes.telemetry import Fix
 from streamseg.pixels.planes import split
 from tests.clips import frame as clip_frame
 from tests.synthetic_drive import drives
@@ -129,3 +130,16 @@ def test_the_radius_of_a_drawn_bend() -> None:
         if lanes.left is not None:
             radius.append(camera.radius_m(lanes))
     assert np.median(radius[10:]) == pytest.approx(800, rel=0.25)
+
+
+def test_speed_and_place_go_into_events_and_the_panel() -> None:
+    where = {0.0: Fix(0.0, 48.0, 11.0, 20.0), 1 / 30: Fix(1 / 30, 48.0, 11.0, 21.0, filled=True)}.get
+    overlay = LaneOverlay(found(straight_lanes(0.4)), show=["panel"], where=where)
+    plain = LaneOverlay(found(straight_lanes(0.4)), show=["panel"])
+    known, unknown = (one(grey(0), None, 0.0).frame for one in (overlay, plain))
+    assert not np.array_equal(known.planes, unknown.planes)
+    overlay(grey(1), None, 1 / 30)
+    drive = overlay(grey(2), None, 1 / 30).segmentation
+    assert isinstance(drive, Drive)
+    (event,) = drive.events
+    assert (event.kind, event.speed_m_s, event.latitude, event.filled) == ("departure", 20.0, 48.0, False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from xml.etree import ElementTree
@@ -82,6 +82,21 @@ class Telemetry:
     def begin_s(self) -> float:
         """Of the first fix, seconds since 1970."""
         return float(self._time_s[0])
+
+    @property
+    def end_s(self) -> float:
+        """Of the last fix, seconds since 1970."""
+        return float(self._time_s[-1])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Telemetry]) -> Telemetry:
+        """The fixes of several files together."""
+        rows = [
+            (float(time_s), float(place[0]), float(place[1]), float(speed))
+            for part in parts
+            for time_s, place, speed in zip(part._time_s, part._place, part._speed, strict=True)
+        ]
+        return cls(rows, skipped=sum(part.skipped for part in parts))
 
     def at(self, time_s: float) -> Fix | None:
         """The fix of a moment, between those around it; None before the first and after the last."""
