@@ -32,6 +32,7 @@ from streamseg.config import Settings
 from streamseg.effects import Background, BlurredRoom
 from streamseg.frame import Output
 from streamseg.pixels.blend import over
+from streamseg.pixels.planes import coarse_luma
 from streamseg.segment.inspect import inspect_onnx
 from streamseg.segment.load import load_segmenter
 from streamseg.segment.result import Matte
@@ -104,9 +105,10 @@ def main() -> int:
                 with timed("matte"):
                     matte = seen.matte([0])
                 with timed("smooth + scene cut"):
-                    if cut(frame.y, 1 / 30):
+                    luma = coarse_luma(frame)
+                    if cut(luma, 1 / 30):
                         smoother.reset()
-                    matte = smoother(matte, frame.y, 1 / 30)
+                    matte = smoother(matte, luma, 1 / 30)
                 with timed("guided upsample"):
                     alpha = effect.opacity(frame, Matte(matte, (frame.width, frame.height)).matte(None))
                 out = np.empty_like(frame.planes)

@@ -67,6 +67,7 @@ class Frame:
         colour: range, matrix, primaries, transfer and chroma siting.
         origin: file name and unpadded size.
         alpha: (H, W) uint8, straight; only where the output carries opacity.
+        derived: what stages worked out from the planes and share; kept with this picture alone.
     """
 
     planes: Plane
@@ -77,6 +78,7 @@ class Frame:
     colour: Colour
     origin: Origin
     alpha: Plane | None = None
+    derived: dict[str, Plane] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         rows, width = self.planes.shape

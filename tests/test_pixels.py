@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from streamseg.frame import Colour, Plane
+from streamseg.frame import Colour, Frame, Origin, Plane
 from streamseg.pixels.blend import blank, light_wrap, over
 from streamseg.pixels.blur import blur_background
 from streamseg.pixels.decontaminate import decontaminate
 from streamseg.pixels.guided import edge_curve, fit_grid, guided_upsample, plain_upsample
-from streamseg.pixels.planes import empty, halve, rgb_to_planes, shrink, split, yuv_colour
+from streamseg.pixels.planes import double, empty, half_luma, halve, rgb_to_planes, shrink, split, yuv_colour
 
 
 def noise(seed: int, width: int, height: int) -> Plane:
@@ -58,6 +60,22 @@ def test_planes_have_even_sides() -> None:
 def test_halve_is_the_mean_of_two_by_two() -> None:
     plane = np.array([[0, 4, 9], [8, 12, 9], [1, 1, 1]], np.uint8)
     assert halve(plane).tolist() == [[6]]
+
+
+@pytest.mark.parametrize("size_wh", [(64, 32), (7, 5), (1, 1)])
+def test_double_is_the_bilinear_resize(size_wh: tuple[int, int]) -> None:
+    width, height = size_wh
+    plane = np.random.default_rng(2).integers(0, 256, (height, width), np.uint8)
+    expected = cv2.resize(plane.astype(np.float64), (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(double(plane) - expected).max() <= 1
+
+
+def test_the_half_luma_is_worked_out_once_a_picture() -> None:
+    frame = Frame(noise(20, 16, 8), 0, Fraction(1, 30), 0, 0.0, Colour(), Origin("drawn", (16, 8)))
+    assert (half_luma(frame) == halve(frame.y)).all()
+    assert half_luma(frame) is half_luma(frame)
+    other = frame.with_picture(255 - frame.planes)
+    assert (half_luma(other) == halve(other.y)).all(), "another picture has another"
 
 
 @pytest.mark.parametrize("size_wh", [(64, 32), (66, 34), (70, 62)])
@@ -151,6 +169,16 @@ def test_the_guide_moves_an_imprecise_edge_onto_the_pictures() -> None:
     guided = guided_upsample(matte, luma, radius=0.03, curve=edge_curve()) > 127
     plain = plain_upsample(matte, (640, 480), curve=edge_curve()) > 127
     assert (guided != truth).sum() < 0.5 * (plain != truth).sum()
+
+
+@pytest.mark.parametrize("height", [480, 720])
+def test_a_hole_in_a_full_picture_leaves_the_rest_opaque(height: int) -> None:
+    """The work at full scale is done in tiles, and a tile reaches further than the edge within it."""
+    matte = np.ones((90, 160), np.float32)
+    matte[70:80, 60:100] = 0
+    alpha = guided_upsample(matte, noise(13, 1280, height)[:height], curve=edge_curve())
+    assert (alpha[: height * 3 // 4] == 255).all()
+    assert alpha.min() == 0
 
 
 def test_texture_beyond_the_edge_stays_out() -> None:

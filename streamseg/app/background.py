@@ -13,6 +13,7 @@ from streamseg.effects import Backdrop, Background, BlurredRoom, Edges, Effect, 
 from streamseg.engine import Metrics
 from streamseg.errors import ConfigError
 from streamseg.frame import Frame, Output, VideoInfo
+from streamseg.pixels.planes import coarse_luma
 from streamseg.segment.result import Matte, Segmentation
 from streamseg.sources import open_source
 from streamseg.sources.looped import LoopedVideo
@@ -86,7 +87,7 @@ class VirtualBackground:
             with self._metrics.time("smooth"):
                 if seen.dt_s <= 0:
                     look.smoother.reset()
-                matte = look.smoother(matte, frame.y, seen.dt_s)
+                matte = look.smoother(matte, coarse_luma(frame), seen.dt_s)
         output = look.effect(frame, Matte(matte, (frame.width, frame.height)), seen.dt_s)
         return replace(output, segmentation=seen.segmentation)
 

@@ -16,7 +16,7 @@ from streamseg.pixels.blur import blur_background
 from streamseg.pixels.decontaminate import decontaminate
 from streamseg.pixels.fit import Fit, fit_planes
 from streamseg.pixels.guided import edge_curve, guided_upsample, plain_upsample
-from streamseg.pixels.planes import split, yuv_colour
+from streamseg.pixels.planes import half_luma, split, yuv_colour
 from streamseg.segment.result import Segmentation
 
 __all__ = ["Backdrop", "Background", "BlurredRoom", "Edges", "Pictures", "PlainColour"]
@@ -47,7 +47,7 @@ class BlurredRoom:
 
     def __call__(self, frame: Frame, alpha: Plane, out: Plane) -> Plane:
         """Blur what is not the subject, see `Backdrop`."""
-        return blur_background(frame.planes, alpha, self._strength, out)
+        return blur_background(frame.planes, alpha, self._strength, out, half=half_luma(frame))
 
 
 class PlainColour:
@@ -166,4 +166,6 @@ class Background:
         edges = self._edges
         if not edges.guided:
             return plain_upsample(matte, (frame.width, frame.height), curve=self._curve)
-        return guided_upsample(matte, frame.y, radius=edges.radius, epsilon=edges.epsilon, curve=self._curve)
+        return guided_upsample(
+            matte, frame.y, radius=edges.radius, epsilon=edges.epsilon, curve=self._curve, half=half_luma(frame)
+        )

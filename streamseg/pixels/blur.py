@@ -14,7 +14,7 @@ __all__ = ["blur_background"]
 _SIGMA_SHARE = 0.06
 
 
-def blur_background(planes: Plane, alpha: Plane, strength: float, out: Plane) -> Plane:
+def blur_background(planes: Plane, alpha: Plane, strength: float, out: Plane, *, half: Plane | None = None) -> Plane:
     """Blur what is not the subject: G(I * (1 - alpha)) / G(1 - alpha), so that no halo of the subject spills out.
 
     Worked out at a quarter of the size or less; the result is smooth, so nothing is lost.
@@ -24,6 +24,7 @@ def blur_background(planes: Plane, alpha: Plane, strength: float, out: Plane) ->
         alpha: (H, W) uint8 opacity of the subject.
         strength: in [0, 1]; the Gaussian's sigma is 6 % of the height at 1.
         out: (H * 3 / 2, W) uint8 to write into.
+        half: the luma at half size, where it is known already, see `half_luma`.
 
     Returns:
         `out`: the background, also where the subject hides it.
@@ -38,7 +39,8 @@ def blur_background(planes: Plane, alpha: Plane, strength: float, out: Plane) ->
     room = cv2.bitwise_not(shrink(alpha, factor))
     # The smallest weight is not 0: where only the subject is near, its own colours are better than a division by zero.
     weight = room.astype(np.float32) * np.float32(1 / 255) + np.float32(1e-3)
-    small = [shrink(y, factor), shrink(u, factor // 2), shrink(v, factor // 2)]
+    luma = shrink(y, factor) if half is None else shrink(half, factor // 2)
+    small = [luma, shrink(u, factor // 2), shrink(v, factor // 2)]
     weighted = cv2.merge([*(plane * weight for plane in small), weight])
     sigma_small = sigma / factor
     # Three means of equal width are within 3 % of a Gaussian and cost the same at any width.

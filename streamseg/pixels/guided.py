@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -9,19 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Plane
-from streamseg.pixels.planes import halve, shrink
+from streamseg.pixels.planes import double, shrink
 from streamseg.pixels.tiles import enlarge, tiles
 
 __all__ = ["coefficient_factor", "edge_curve", "fit_grid", "guided_upsample", "plain_upsample"]
 
 _Floats = NDArray[np.floating[Any]]  # float32; numpy's stubs widen what arithmetic gives
 
-# From here on the last doubling is bilinear: the guide is averaged over as many pixels anyway, and it halves the cost.
+# From here on the last doublings are bilinear: the guide is averaged over as many pixels anyway, at half the cost.
 _HALVED_FROM_ROWS = 720
 # Probabilities beyond this are taken for certain, so that logits are finite.
 _SURE = 0.01
-# An opacity this near to 0 or 1 is it, in 8 bits.
-_FLAT = 1 / 512
 
 
 def guided_upsample(
@@ -31,7 +30,7 @@ def guided_upsample(
     radius: float = 0.006,
     epsilon: float = 5e-4,
     curve: Plane | None = None,
-    out: Plane | None = None,
+    half: Plane | None = None,
 ) -> Plane:
     """Upsample a matte with the fast guided filter (He & Sun 2015, arXiv:1505.00996), guided by the full luma.
 
@@ -46,32 +45,34 @@ def guided_upsample(
         radius: of the fitting window, as a share of the picture's height.
         epsilon: regularisation, in squared luma of [0, 1]; larger follows the matte more and the picture's edges less.
         curve: 256 uint8 entries applied to the result, see `edge_curve`.
-        out: (H, W) uint8 to write into.
+        half: the luma at half size, where it is known already, see `half_luma`.
 
     Returns:
         (H, W) uint8 opacity.
     """
-    height, width = luma.shape
-    if height >= _HALVED_FROM_ROWS:
-        half = guided_upsample(matte, halve(luma), radius=radius, epsilon=epsilon, curve=curve)
-        return cv2.resize(half, (width, height), out, interpolation=cv2.INTER_LINEAR)
-    factor = coefficient_factor(height)
-    guide = shrink(luma, factor).astype(np.float32)
+    levels = [luma]
+    while levels[-1].shape[0] >= _HALVED_FROM_ROWS:
+        levels.append(half if half is not None and len(levels) == 1 else shrink(levels[-1], 2))
+    near = levels[-1]
+    factor = coefficient_factor(near.shape[0])
+    guide = shrink(near, factor).astype(np.float32)
     guide *= np.float32(1 / 255)
-    target = fit_grid(matte, (width, height), factor, guide.shape)
-    reach = max(1, round(radius * height / factor))
-    if out is None:
-        out = np.empty_like(luma)
+    target = fit_grid(matte, luma.shape[::-1], factor << (len(levels) - 1), guide.shape)
     level = cv2.convertScaleAbs(target, alpha=255)
-    _spread(level if curve is None else cv2.LUT(level, curve), factor, out)
-    busy = _busy(target, reach, curve)
-    if not busy.any():
-        return out
-    # The fit reads two windows further than what is applied.
-    box = _bounds(busy, 2 * reach + 1)
-    slope, offset = np.zeros_like(target), np.zeros_like(target)
-    slope[box], offset[box] = _trusting(*_coefficients(guide[box], target[box], reach, epsilon), target[box])
-    return _apply(slope, offset * np.float32(255), busy, _without_texture(luma, box, factor), curve, out)
+    opacity = np.empty_like(near)
+    _spread(level if curve is None else cv2.LUT(level, curve), factor, opacity)
+    reach = max(1, round(radius * near.shape[0] / factor))
+    busy = _busy(level, reach, curve)
+    if busy.any():
+        # The fit reads two windows further than what is applied; where tiles reach further, the target itself stands.
+        box = _bounds(busy, 2 * reach + 1)
+        slope, offset = np.zeros_like(target), target.copy()
+        slope[box], offset[box] = _trusting(*_coefficients(guide[box], target[box], reach, epsilon), target[box])
+        offset *= np.float32(255)
+        _apply(slope, offset, busy, _without_texture(near, box, factor), curve, opacity)
+    for finer in levels[-2::-1]:
+        opacity = double(opacity)[: finer.shape[0], : finer.shape[1]]
+    return opacity
 
 
 def plain_upsample(
@@ -116,17 +117,21 @@ def fit_grid(
     scale_x, scale_y = matte.shape[1] * factor / size_wh[0], matte.shape[0] * factor / size_wh[1]
     # Centre of cell i lies at matte coordinate (i + 1/2) * scale - 1/2.
     to_matte = np.array([[scale_x, 0, scale_x / 2 - 0.5], [0, scale_y, scale_y / 2 - 0.5]])
-    p = np.clip(matte, _SURE, 1 - _SURE)
-    logits = cv2.log(p) - cv2.log(1 - p)
+    p = np.clip(matte, np.float32(_SURE), np.float32(1 - _SURE))
+    fine = cv2.log((1 - p) / p)
     if (shape_hw[1] * factor, shape_hw[0] * factor) == tuple(size_wh):
         # The grid ends where the picture does: a plain resize, six times faster, is the same.
-        logits = cv2.resize(logits, shape_hw[::-1], interpolation=cv2.INTER_CUBIC)
+        fine = cv2.resize(fine, shape_hw[::-1], interpolation=cv2.INTER_CUBIC)
     else:
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-        logits = cv2.warpAffine(logits, to_matte, shape_hw[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    fine = 1 / (1 + cv2.exp(-logits))
-    # Back to the whole of [0, 1]; bicubic interpolation overshoots a little.
-    return np.clip((fine - _SURE) * np.float32(1 / (1 - 2 * _SURE)), np.float32(0), np.float32(1))
+        fine = cv2.warpAffine(fine, to_matte, shape_hw[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    # From the negated logits to the whole of [0, 1], in place; bicubic interpolation overshoots a little.
+    cv2.exp(fine, fine)
+    fine += 1
+    np.divide(np.float32(1 / (1 - 2 * _SURE)), fine, out=fine)
+    fine -= np.float32(_SURE / (1 - 2 * _SURE))
+    np.maximum(fine, 0, out=fine)
+    return np.minimum(fine, 1, out=fine)
 
 
 def _coefficients(guide: _Floats, target: _Floats, radius: int, epsilon: float) -> tuple[_Floats, _Floats]:
@@ -137,17 +142,30 @@ def _coefficients(guide: _Floats, target: _Floats, radius: int, epsilon: float) 
         return cv2.blur(values, window, borderType=cv2.BORDER_REFLECT_101)
 
     mean_guide, mean_target = mean(guide), mean(target)
-    variance = mean(guide * guide) - mean_guide * mean_guide
-    covariance = mean(guide * target) - mean_guide * mean_target
-    slope = covariance / (np.maximum(variance, 0) + np.float32(epsilon))
-    return mean(slope), mean(mean_target - slope * mean_guide)
+    variance = mean(guide * guide)
+    variance -= mean_guide * mean_guide
+    np.maximum(variance, 0, out=variance)
+    variance += np.float32(epsilon)
+    slope = mean(guide * target)
+    slope -= mean_guide * mean_target
+    slope /= variance
+    mean_target -= slope * mean_guide
+    return mean(slope), mean(mean_target)
 
 
 def _trusting(slope: _Floats, offset: _Floats, target: _Floats) -> tuple[_Floats, _Floats]:
-    """The coefficients, fading to the target itself where the target is sure: weight 4 p (1 - p) of its 3 by 3 mean."""
-    p = cv2.blur(target, (3, 3))
-    weight = np.float32(4) * p * (1 - p)
-    return slope * weight, offset * weight + (1 - weight) * target
+    """The coefficients, fading to the target itself where the target is sure: weight 4 p (1 - p) of its 3 by 3 mean.
+
+    Changes `slope` and `offset`.
+    """
+    weight = cv2.blur(target, (3, 3))
+    weight -= weight * weight
+    weight *= 4
+    slope *= weight
+    offset -= target
+    offset *= weight
+    offset += target
+    return slope, offset
 
 
 def _without_texture(luma: Plane, box: tuple[slice, slice], factor: int) -> Plane:
@@ -161,16 +179,16 @@ def _without_texture(luma: Plane, box: tuple[slice, slice], factor: int) -> Plan
     return smooth
 
 
-def _busy(target: _Floats, reach: int, curve: Plane | None) -> NDArray[np.bool_]:
+def _busy(level: Plane, reach: int, curve: Plane | None) -> NDArray[np.bool_]:
     """The cells whose pixels the curve does not all send to the same end, whatever the guide says."""
-    low, high = 0.0, 1.0
+    low, high = 0, 255
     if curve is not None:
-        low, high = int(np.searchsorted(curve, 1)) / 255, int(np.searchsorted(curve, 255)) / 255
+        low, high = int(np.count_nonzero(curve == 0)), int(np.count_nonzero(curve != 255))
     window = np.ones((2 * reach + 1,) * 2, np.uint8)
     # A weighted mean of fits over the window stays near the window's own values: on the clips looked at, a margin of a
     # fifth changed no pixel by more than 8 levels.
-    not_clear = cv2.dilate(target, window) > max(0.8 * low, _FLAT)
-    not_opaque = cv2.erode(target, window) < min(1 - 0.8 * (1 - high), 1 - _FLAT)
+    not_clear = cv2.dilate(level, window) > math.floor(0.8 * low)
+    not_opaque = cv2.erode(level, window) < min(math.ceil(255 - 0.8 * (255 - high)), 255)
     return not_clear & not_opaque
 
 
@@ -185,7 +203,8 @@ def _bounds(busy: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
 
 def _apply(
     slope: _Floats, offset: _Floats, busy: NDArray[np.bool_], luma: Plane, curve: Plane | None, out: Plane
-) -> Plane:
+) -> None:
+    """Write slope * luma + offset, in levels and through the curve, where cells of the coefficients' grid are busy."""
     factor = coefficient_factor(luma.shape[0])
     for tile in tiles(busy, factor):
         rows_px, columns_px = tile.pixels(factor, luma.shape)
@@ -196,13 +215,19 @@ def _apply(
         # Adding into 8 bits rounds and saturates in one pass.
         level = cv2.add(opacity, enlarge(offset, tile, factor)[:height, :width], dtype=cv2.CV_8U)
         block[:] = level if curve is None else cv2.LUT(level, curve)
-    return out
 
 
 def _spread(flat: Plane, factor: int, out: Plane) -> None:
-    """Repeat every cell `factor` times both ways; several times faster than one nearest-neighbour resize."""
+    """Repeat every cell `factor` times both ways, a power of two; many times faster than a nearest-neighbour resize."""
     height, width = out.shape
-    wide = cv2.resize(flat, (flat.shape[1] * factor, flat.shape[0]), interpolation=cv2.INTER_NEAREST)[:, :width]
+    wide, across = flat, factor
+    while across > 1:
+        # A byte times 0x0101... is that byte in every byte of a larger integer.
+        size = min(across, 8)
+        larger = np.dtype(f"u{size}")
+        wide = np.multiply(wide, np.frombuffer(b"\1" * size, larger)[0], dtype=larger).view(np.uint8)
+        across //= size
+    wide = wide[:, :width]
     whole = height // factor
     out[: whole * factor].reshape(whole, factor, width)[:] = wide[:whole, None]
     if whole < len(wide):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Colour, Frame, Plane
-from streamseg.pixels.planes import halve, yuv_from_rgb_matrix
+from streamseg.pixels.planes import half_luma, halve, yuv_from_rgb_matrix
 
 __all__ = ["ModelInput", "Placement", "best_rectangle", "picture_size", "rgb_from_yuv_matrix"]
 
@@ -140,8 +140,7 @@ class ModelInput:
         if self._colour != frame.colour:
             self._matrix = rgb_from_yuv_matrix(frame.colour, frame.height)
             self._colour = frame.colour
-        self._scale(frame)
-        cv2.merge(self._yuv, self._merged)
+        cv2.merge(self._scaled(frame), self._merged)
         # In 8 bits, so that values beyond the range saturate on the way, and are rounded as in the network's training.
         cv2.transform(self._merged, self._matrix, self._rgb)
         if self._split:
@@ -154,21 +153,34 @@ class ModelInput:
                 np.multiply(target, np.float32(1 / 255), out=target)
         return self.blob
 
-    def _scale(self, frame: Frame) -> None:
+    def _scaled(self, frame: Frame) -> list[Plane]:
         (width, height), (from_width, from_height) = self.placement.inner_wh, self.placement.picture_wh
         chroma_whole = from_width % 2 == 0 and from_height % 2 == 0
+        scaled: list[Plane] = []
         for index, plane in enumerate((frame.y, frame.u, frame.v)):
             step = 1 if index == 0 else 2
             if index and not chroma_whole:
                 # The picture ends in the middle of a chroma sample; with explicit factors cv2 scales from its corner.
                 fx, fy = step * width / from_width, step * height / from_height
-                scaled = cv2.resize(plane, None, fx=fx, fy=fy, interpolation=cv2.INTER_LINEAR)
-                np.copyto(self._yuv[index], scaled[:height, :width])
+                free = cv2.resize(plane, None, fx=fx, fy=fy, interpolation=cv2.INTER_LINEAR)
+                scaled.append(free[:height, :width])
                 continue
             part = plane[: from_height // step, : from_width // step]
+            if part.shape == frame.y.shape and self._begins_with_half():
+                part = half_luma(frame)
             while self._smooth and part.shape[0] >= 2 * height and part.shape[1] >= 2 * width:
                 part = halve(part)
-            cv2.resize(part, (width, height), self._yuv[index], interpolation=cv2.INTER_LINEAR)
+            if part.shape != (height, width):
+                part = cv2.resize(part, (width, height), self._yuv[index], interpolation=cv2.INTER_LINEAR)
+            scaled.append(part)
+        return scaled
+
+    def _begins_with_half(self) -> bool:
+        (width, height), (from_width, from_height) = self.placement.inner_wh, self.placement.picture_wh
+        # Of exactly two to one, the four nearest pixels are those of the mean.
+        if (from_width, from_height) == (2 * width, 2 * height):
+            return True
+        return self._smooth and from_width >= 2 * width and from_height >= 2 * height
 
 
 def picture_size(frame: Frame) -> tuple[int, int]:

@@ -125,10 +125,9 @@ def boxes_in_cells(
     if snap:
         sides = np.array(placement.picture_wh, np.float32)
         near = sides * np.float32(snap)
-        cells[:, :2][boxes[:, :2] <= near] = 0
-        ends = np.broadcast_to(np.array(grid_hw[::-1], np.float32), (len(cells), 2))
-        beyond = boxes[:, 2:] >= sides - near
-        cells[:, 2:][beyond] = ends[beyond]
+        ends = np.array(grid_hw[::-1], np.float32)
+        cells[:, :2] = np.where(boxes[:, :2] <= near, np.float32(0), cells[:, :2])
+        cells[:, 2:] = np.where(boxes[:, 2:] >= sides - near, ends, cells[:, 2:])
     return cells
 
 
@@ -162,8 +161,9 @@ def box_probability(
 def _coverage(low: float, high: float, count: int) -> tuple[slice, NDArray[np.float32]]:
     """The cells that [low, high) touches, and how much of each."""
     first, last = max(0, math.floor(low)), min(count, math.ceil(high))
-    edges = np.clip(np.arange(first, max(first, last) + 1, dtype=np.float32), low, high)
-    return slice(first, max(first, last)), np.diff(edges)
+    edges = np.arange(first, max(first, last) + 1, dtype=np.float32)
+    np.minimum(np.maximum(edges, low, out=edges), high, out=edges)
+    return slice(first, max(first, last)), edges[1:] - edges[:-1]
 
 
 def _combine(window: Floats, coefficients: NDArray[np.float32]) -> NDArray[np.float32]:

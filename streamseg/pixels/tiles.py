@@ -14,8 +14,8 @@ __all__ = ["STRIP_ROWS", "Tile", "enlarge", "tiles"]
 # Rows of a strip, at full scale: its operands and results then stay in the second-level cache.
 STRIP_ROWS = 128
 
-# Runs of busy cells that are nearer to each other than this are one: a call costs more than a few idle cells.
-_JOIN_CELLS = 8
+# Runs of busy cells that are nearer to each other than this are one: a few more calls cost as much as that many pixels.
+_JOIN_PX = 128
 
 
 class Tile(NamedTuple):
@@ -43,7 +43,7 @@ def tiles(busy: NDArray[np.bool_], factor: int) -> Iterator[Tile]:
         bounds = [0] * bool(columns[0]) + changes.tolist() + [len(columns)] * bool(columns[-1])
         runs: list[tuple[int, int]] = []
         for left, right in zip(bounds[::2], bounds[1::2], strict=True):
-            if runs and left - runs[-1][1] < _JOIN_CELLS:
+            if runs and (left - runs[-1][1]) * factor < _JOIN_PX:
                 runs[-1] = (runs[-1][0], right)
             else:
                 runs.append((left, right))

@@ -66,7 +66,7 @@ class Instances:
             classes: indices; None takes all.
             largest: only the instance that covers most.
         """
-        wanted = np.arange(len(self)) if classes is None else np.flatnonzero(np.isin(self.class_ids, list(classes)))
+        wanted = [i for i, class_id in enumerate(self.class_ids.tolist()) if classes is None or class_id in classes]
         grid_hw = self.prototypes.shape[1:]
         boxes = boxes_in_cells(self.boxes[wanted], self.placement, grid_hw, snap=_SNAP)
         parts = [

@@ -128,7 +128,7 @@ def select(
     found = rows[:, candidates].astype(np.float32, copy=False)
     class_ids = found[4:class_end].argmax(axis=0)
     if classes is not None:
-        kept = np.flatnonzero(np.isin(class_ids, list(classes)))
+        kept = np.flatnonzero([class_id in classes for class_id in class_ids.tolist()])
         found, class_ids = found[:, kept], class_ids[kept]
     scores = found[4 + class_ids, np.arange(len(class_ids))]
     boxes = found[:4].T.copy()

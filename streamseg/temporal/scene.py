@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from streamseg.frame import Plane
 
@@ -25,18 +23,18 @@ class SceneCut:
     def __init__(self, threshold: float = 22.0, ratio: float = 2.5) -> None:
         self._threshold = threshold
         self._ratio = ratio
-        self._thumbnail: NDArray[np.float32] | None = None
+        self._thumbnail: Plane | None = None
         self._usual = 0.0
 
     def __call__(self, luma: Plane, dt_s: float) -> bool:
-        """Whether `luma`, (H, W) uint8, begins a new shot. The first picture does."""
+        """Whether `luma`, (H, W) uint8 at any scale, begins a new shot. The first picture does."""
         # Nine samples a cell are enough for a mean over the whole; an area resize would read every pixel.
         fine = cv2.resize(luma, (_THUMBNAIL_WH[0] * 3, _THUMBNAIL_WH[1] * 3), interpolation=cv2.INTER_LINEAR)
-        thumbnail = cv2.resize(fine, _THUMBNAIL_WH, interpolation=cv2.INTER_AREA).astype(np.float32)
+        thumbnail = cv2.resize(fine, _THUMBNAIL_WH, interpolation=cv2.INTER_AREA)
         previous, self._thumbnail = self._thumbnail, thumbnail
         if previous is None:
             return True
-        change = float(np.abs(thumbnail - previous).mean())
+        change = cv2.norm(thumbnail, previous, cv2.NORM_L1) / thumbnail.size
         if change > self._threshold and change > self._ratio * self._usual:
             self._usual = 0.0
             return True

@@ -89,10 +89,12 @@ class Uncertainty:
         if self._previous is not None and self._previous[0].shape == matte.shape and dt_s > 0:
             previous, before = self._previous
             past = np.float32(0.5 ** (dt_s / self._half_life_s))
-            change = cv2.blur(cv2.absdiff(small, before).astype(np.float32), _MOTION_WINDOW)
-            change *= np.float32(1 / _MOTION_LEVELS)
-            still = cv2.exp(-(change * change))
-            matte = matte + (previous - matte) * (_uncertainty(matte) * still * past)
+            change = cv2.boxFilter(cv2.absdiff(small, before), cv2.CV_32F, _MOTION_WINDOW)
+            weight = cv2.exp(cv2.multiply(change, change, scale=-1 / _MOTION_LEVELS**2))
+            weight *= _uncertainty(matte)
+            weight *= past
+            weight *= previous - matte
+            matte = matte + weight
         self._previous = (matte, small)
         return matte
 
@@ -177,7 +179,10 @@ class FlowFusion:
 
 def _uncertainty(p: _Matte) -> _Matte:
     """1 where p is 1/2, falling to 0 where p is 0 or 1."""
-    c1, c2, c3, c4, c5 = _CERTAINTY
     x = np.square(p - np.float32(0.5))
-    certainty = x * (c1 + x * (c2 + x * (c3 + x * (c4 + x * c5))))
-    return np.float32(1) - np.minimum(certainty, np.float32(1))
+    certainty = x * _CERTAINTY[-1]
+    for coefficient in _CERTAINTY[-2::-1]:
+        certainty += coefficient
+        certainty *= x
+    np.minimum(certainty, 1, out=certainty)
+    return np.subtract(1, certainty, out=certainty)
