@@ -130,7 +130,7 @@ def main() -> int:
         for frame in frames(images):
             cv2.imwrite(str(pictures / f"{Path(frame.origin.name).stem}.png"), decoded(frame))
             if segment is not None:
-                lines.append(record(Output(frame, segment(frame))))
+                lines.append(record(Output(frame), segment(frame)))
         if args.results:
             lines = [json.loads(line) for line in args.results.read_text().splitlines()]
         subprocess.run(

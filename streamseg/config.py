@@ -15,7 +15,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from streamseg.errors import ConfigError, redact
 from streamseg.units import parse_duration_s, parse_size_bytes
 
-__all__ = ["Settings", "keys", "load_runs", "load_settings", "parse_background", "presets"]
+__all__ = [
+    "Settings",
+    "keys",
+    "load_runs",
+    "load_settings",
+    "parse_background",
+    "parse_three",
+    "parse_vanishing",
+    "presets",
+]
 
 
 def _comma_list(value: object) -> object:
@@ -117,6 +126,10 @@ class ModelSettings(_Section):
     )
     confidence: float = Field(0.25, ge=0, le=1, description="lowest score of an object (YOLO)")
     iou: float = Field(0.7, ge=0, le=1, description="overlap above which two boxes of a class are one object (YOLO)")
+    mean: str = Field("", description="of R, G, B as a semantic network was trained, such as 0.485,0.456,0.406")
+    std: str = Field("", description="of R, G, B as a semantic network was trained")
+    channel_order: Literal["rgb", "bgr"] = Field("rgb", description="of a semantic network's input")
+    letterbox: bool = Field(False, description="a semantic network's input keeps the picture's proportions")
     max_instances: int = Field(300, ge=1, le=3000, description="most objects in a picture (YOLO)")
     offline: bool = Field(False, description="never download anything")
 
@@ -124,6 +137,12 @@ class ModelSettings(_Section):
     @classmethod
     def _size(cls, value: str) -> str:
         return _size_words(value)
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _three(cls, value: str) -> str:
+        parse_three(value)
+        return value
 
 
 class KeepSettings(_Section):
@@ -205,6 +224,84 @@ class TemporalSettings(_Section):
         return value
 
 
+class InstanceSettings(_Section):
+    """Objects painted one by one: task instances, and the road users of task lanes."""
+
+    classes: Words = Field([], description="the network's classes that are painted; empty for all")
+    show: Annotated[list[Literal["masks", "outlines", "boxes", "labels"]], BeforeValidator(_comma_list)] = Field(
+        ["masks", "outlines", "boxes", "labels"], description="what is painted of each: masks, outlines, boxes, labels"
+    )
+    colour_by: Literal["instance", "class"] = Field("instance", description="what has a colour of its own")
+    opacity: float = Field(0.45, ge=0, le=1, description="of the masks")
+    half_life_s: float = Field(
+        0.08, ge=0, le=1, description="a mask's past weighs half after this time, seconds; 0 does not steady it"
+    )
+    track: bool = Field(True, description="give each object a number that it keeps")
+    sure: float = Field(0.4, ge=0, le=1, description="score from which an object may get a number")
+    lasts_s: float = Field(1.5, ge=0, le=30, description="how long a number outlives the last sight, seconds")
+    stuff: str = Field(
+        "", description="a semantic network (NAME or PATH) whose classes are painted as areas beneath the objects"
+    )
+
+
+class LaneSettings(_Section):
+    """How lanes are found and painted: task lanes."""
+
+    finder: Literal["auto", "classical", "network"] = Field(
+        "auto", description="by paint (classical) or by a network; auto takes the network where --model names one"
+    )
+    lines: Words = Field([], description="the network's classes that are lane lines; empty takes the usual names")
+    roads: Words = Field([], description="the network's classes that are road; empty takes the usual names")
+    vanishing: str = Field(
+        "auto", description="vanishing point X,Y as shares of the picture's size, such as 0.5,0.45; auto estimates it"
+    )
+    show: Annotated[
+        list[Literal["lane", "lines", "others", "road", "centre", "users", "panel", "warning"]],
+        BeforeValidator(_comma_list),
+    ] = Field(
+        ["lane", "lines", "others", "road", "centre", "users", "panel", "warning"],
+        description="what is painted: the filled lane, its lines, other lines, drivable area, the lane's centre, road "
+        "users, the status panel, departure warnings",
+    )
+    opacity: float = Field(0.35, ge=0, le=1, description="of the filled lane")
+    camera_height_m: float = Field(
+        0.0, ge=0, le=10, description="of the camera above the road; gives distances in metres; 0 is unknown"
+    )
+    view_deg: float = Field(70.0, ge=20, le=170, description="horizontal field of view of the camera, degrees")
+    users: str = Field("", description="a network (NAME or PATH) that finds road users; empty for none")
+    users_fps: float = Field(10.0, ge=0.5, le=120, description="how often that network looks, frames per second")
+
+    @field_validator("vanishing")
+    @classmethod
+    def _vanishing(cls, value: str) -> str:
+        parse_vanishing(value)
+        return value
+
+
+class EventSettings(_Section):
+    """What counts as an event of a drive, and where events are written."""
+
+    files: Words = Field([], description="tables of the events, .csv or .json")
+    page: str = Field("", description="one HTML page about the drive, with a picture of each event and a time line")
+    clips: str = Field("", description="folder for a clip of each event, cut out of the source as it is")
+    clip_before_s: float = Field(5.0, ge=0, le=600, description="seconds of a clip before its event")
+    clip_after_s: float = Field(5.0, ge=0, le=600, description="seconds of a clip after its event")
+    clip_exact: bool = Field(False, description="encode clips anew, so that they begin exactly; else at a keyframe")
+    depart: float = Field(0.3, gt=0, le=0.6, description="offset in lane widths from which the car leaves its lane")
+    back: float = Field(0.22, gt=0, le=0.6, description="offset in lane widths below which it is back")
+    depart_s: float = Field(0.04, ge=0, le=10, description="how long it must be outside, seconds")
+    lost_s: float = Field(0.08, ge=0, le=60, description="how long lanes must be gone to be lost, seconds")
+    seen_s: float = Field(1.0, ge=0, le=60, description="how long they must have been there before, seconds")
+    near: float = Field(0.1, ge=0, le=1, description="a road user is near when its feet are so far below the horizon")
+    enter: float = Field(
+        0.4, ge=0, le=2, description="a vehicle is in the lane within so many lane widths of its middle"
+    )
+    outside: float = Field(0.6, ge=0, le=3, description="and outside it from so many")
+    user_s: float = Field(0.2, ge=0, le=10, description="how long a road user must be in the lane, seconds")
+    cut_in_s: float = Field(2.0, ge=0, le=30, description="how long it is remembered to have been outside, seconds")
+    confidence: float = Field(0.3, ge=0, le=1, description="nothing is concluded from lanes less sure than this")
+
+
 class OutputSettings(_Section):
     """Where the result goes."""
 
@@ -282,13 +379,20 @@ class LiveSettings(_Section):
 class Settings(_Section):
     """All settings of a run."""
 
-    task: Literal["background"] = Field("background", description="what is painted")
+    task: Literal["background", "instances", "lanes"] = Field(
+        "background",
+        description="background exchanges what is behind the subject, instances paints every object, lanes the lane of "
+        "a drive",
+    )
     source: SourceSettings = SourceSettings()
     model: ModelSettings = ModelSettings()
     keep: KeepSettings = KeepSettings()
     background: BackgroundSettings = BackgroundSettings()
     edges: EdgeSettings = EdgeSettings()
     temporal: TemporalSettings = TemporalSettings()
+    instances: InstanceSettings = InstanceSettings()
+    lanes: LaneSettings = LaneSettings()
+    events: EventSettings = EventSettings()
     output: OutputSettings = OutputSettings()
     live: LiveSettings = LiveSettings()
 
@@ -337,6 +441,38 @@ def parse_background(spec: str) -> tuple[str, Any]:
         f"{spec!r} is no background; "
         "use blur, blur:0.6, image:PATH, video:PATH, color:#rrggbb, green, transparent or none"
     )
+
+
+def parse_three(text: str) -> tuple[float, float, float] | None:
+    """Three numbers, for R, G and B; None for an empty text.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not text:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"takes three numbers, such as 0.485,0.456,0.406, not {text!r}") from None
+    return red, green, blue
+
+
+def parse_vanishing(text: str) -> tuple[float, float] | None:
+    """(x, y) of a vanishing point as shares of the picture's size; None for ``auto``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text == "auto":
+        return None
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        x = y = -1.0
+    if not (0 < x < 1 and 0 < y < 1):
+        raise ValueError(f"takes auto or X,Y as shares of the picture, such as 0.5,0.45, not {text!r}")
+    return x, y
 
 
 def load_settings(

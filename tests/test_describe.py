@@ -64,7 +64,7 @@ def network(tmp_path):
 
 def test_a_record_of_instances(network):
     frame, seen = seen_by(network)
-    found = json.loads(json.dumps(record(Output(frame, seen))))
+    found = json.loads(json.dumps(record(Output(frame), seen)))
     assert (found["source"], found["size_wh"], found["index"], found["pts"], found["time_s"]) == (
         "photo.jpg", [128, 96], 3, 12, 0.48,
     )  # fmt: skip
@@ -83,7 +83,7 @@ def test_a_record_of_instances(network):
 def test_everything_refers_to_the_picture_before_padding(network):
     """The car's box ends at 112 x 72; the picture ends before it."""
     frame, seen = seen_by(network, original=(111, 71))
-    car = record(Output(frame, seen))["instances"][1]
+    car = record(Output(frame), seen)["instances"][1]
     assert car["box_xyxy"] == [80, 56, 111, 71]
     assert car["mask"]["size"] == [71, 111]
     assert coco.area(car["mask"]) == 31 * 15
@@ -93,7 +93,7 @@ def test_a_record_of_a_matte():
     frame, _ = seen_by(lambda _: None, original=(127, 95))
     alpha = np.zeros((12, 16), np.float32)
     alpha[:, :8] = 1
-    found = json.loads(json.dumps(record(Output(frame, Matte(alpha, (128, 96))))))
+    found = json.loads(json.dumps(record(Output(frame), Matte(alpha, (128, 96)))))
     mask = coco.decode(found["mask"])
     assert mask.shape == (95, 127)
     assert mask[:, :64].all()
@@ -104,7 +104,7 @@ def test_a_record_of_a_matte():
 
 def test_a_record_of_nothing():
     frame, _ = seen_by(lambda _: None)
-    assert set(record(Output(frame))) == {"source", "size_wh", "index", "pts", "time_s"}
+    assert set(record(Output(frame), None)) == {"source", "size_wh", "index", "pts", "time_s"}
 
 
 def test_codes_of_large_masks_are_read_back():

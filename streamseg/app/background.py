@@ -14,6 +14,7 @@ from streamseg.engine import Metrics
 from streamseg.errors import ConfigError
 from streamseg.frame import Frame, Output, VideoInfo
 from streamseg.pixels.planes import coarse_luma
+from streamseg.segment.describe import record
 from streamseg.segment.result import Matte, Segmentation
 from streamseg.sources import open_source
 from streamseg.sources.looped import LoopedVideo
@@ -45,22 +46,50 @@ class VirtualBackground:
     """The task: steady the matte, composite.
 
     Args:
-        look: how the subject is shown.
+        settings: of the run.
+        info: of the frames.
+        keep: class ids that count as the subject; None where the network tells no classes apart.
         metrics: receives the time of every stage.
+        say: receives one-line remarks for the user.
+
+    Raises:
+        StreamsegError: a background cannot be had.
     """
 
-    def __init__(self, look: Look, metrics: Metrics) -> None:
-        self._look = self._shown = look
+    def __init__(
+        self,
+        settings: Settings,
+        info: VideoInfo,
+        keep: frozenset[int] | None,
+        metrics: Metrics,
+        say: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._info = info
+        self._keep = keep
         self._metrics = metrics
+        self._look = self._shown = look_of(settings, info, keep, metrics, say)
 
     @property
     def look(self) -> Look:
         """The look of the last frame."""
         return self._shown
 
-    def change(self, look: Look) -> None:
-        """Use another look from the next frame on; any thread."""
-        self._look = look
+    def prepare_change(self, settings: Settings, say: Callable[[str], None]) -> Callable[[], None]:
+        """See `Task`: background, edges, smoothing and the largest alone may change."""
+        was, now = (parse_background(of.background.spec)[0] == "transparent" for of in (self._settings, settings))
+        if was != now:
+            raise ConfigError("the background cannot become transparent, or cease to be, while it runs; start anew")
+        look = look_of(settings, self._info, self._keep, self._metrics, say)
+
+        def change() -> None:
+            self._look = look
+
+        return change
+
+    def record(self, output: Output) -> dict[str, Any]:
+        """See `Task`."""
+        return record(output, output.segmentation)
 
     def close(self) -> None:
         """Let go of what the looks hold open; when no frame will come."""

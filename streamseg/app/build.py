@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from fractions import Fraction
+from pathlib import Path
 
 import cv2
 
-from streamseg.app.background import VirtualBackground, look_of
+from streamseg.app.background import VirtualBackground
+from streamseg.app.clips import Clips, legs_of
+from streamseg.app.journey import EventLog
 from streamseg.app.live import Demand, Slate, connect
-from streamseg.app.network import Network, Sessions, network_of
+from streamseg.app.network import Sessions
 from streamseg.app.outputs import check_paths, is_live_output, open_sinks, output_urls
-from streamseg.app.process import SeeAndPaint
+from streamseg.app.overlays import LanesTask
 from streamseg.app.run import Run
-from streamseg.app.sight import (
-    Asking,
-    EveryFrame,
-    FileKeyframes,
-    FixedPace,
-    LiveKeyframes,
-    Moments,
-    Pace,
-)
+from streamseg.app.tasks import Setting, see_and_paint
 from streamseg.config import Settings, parse_background
 from streamseg.engine import Beside, FailClosed, Metrics, Paced, Pipeline, Reconnecting, Reopening
 from streamseg.errors import ConfigError, StreamsegError
-from streamseg.frame import Frame, Sink, Source
-from streamseg.segment.store import resolve
+from streamseg.frame import Sink, Source
 from streamseg.sources import is_live_url, open_source
+from streamseg.sources.drive import DriveSource
 from streamseg.sources.oriented import Oriented
-from streamseg.temporal import AutoInterval, StillScene
 
 __all__ = ["Preparation", "build", "prepare"]
 
@@ -126,68 +119,67 @@ def build(
     with ExitStack() as handed, ExitStack() as stack:
         source = ready.take()
         handed.callback(source.close)
-        model = resolve(settings.model.name, offline=settings.model.offline, say=say)
-        if model.remark:
-            say(model.remark)
         metrics = Metrics()
         sessions = sessions or Sessions()
-        shared = source.info.live or several
-        network = network_of(model, settings, metrics, sessions=sessions, shared=shared, say=say, stack=stack)
-        task = VirtualBackground(look_of(settings, source.info, network.keep, metrics, say), metrics)
-        stack.callback(task.close)
-        process, moments = _seeing(settings, source, network, task)
-        alpha = parse_background(settings.background.spec)[0] == "transparent"
+        setting = Setting(settings, source, metrics, sessions, source.info.live or several, say, stack)
+        seeing = see_and_paint(setting)
+        task = seeing.task
+        background = task if isinstance(task, VirtualBackground) else None
+        alpha = background is not None and parse_background(settings.background.spec)[0] == "transparent"
         closed: FailClosed | None = None
         card = None
         camera = source.main if isinstance(source, Beside) else source
         if isinstance(camera, Reconnecting):
-            slate = Slate(settings, source.info, lambda: task.look)
+            slate = Slate(settings, source.info, background)
             card = slate.card("")
             closed = FailClosed(
-                process,
+                seeing.process,
                 slate,
                 state=_state_of(camera),
                 metrics=metrics,
                 interval_s=float(1 / source.info.rate) if source.info.rate else 1 / 30,
             )
-        sinks = open_sinks(settings, ready.outputs, source, alpha=alpha, slate=card, stack=handed)
+        sinks = open_sinks(settings, ready.outputs, source, task.record, alpha=alpha, slate=card, stack=handed)
+        if isinstance(task, LanesTask) and (log := _event_log(settings, source, task)) is not None:
+            handed.callback(log.close)
+            sinks["events"] = log
         if ready.demand is not None:
             ready.demand.ask(_readers(sinks, stack))
-        pipeline = Pipeline(source, closed or process, list(sinks.values()), metrics=metrics, stand_in=closed)
+        pipeline = Pipeline(source, closed or seeing.process, list(sinks.values()), metrics=metrics, stand_in=closed)
         handed.pop_all()
         for line in sessions.take_remarks():  # not before: what is wrong is told in one line alone
             say(line)
-        return Run(name, pipeline, source, task, moments, closed, network, sinks, settings, stack.pop_all())
+        return Run(
+            name,
+            pipeline,
+            source,
+            task,
+            seeing.moments,
+            closed,
+            seeing.networks,
+            sinks,
+            settings,
+            stack.pop_all(),
+        )
 
 
-def _seeing(
-    settings: Settings, source: Source, network: Network, task: VirtualBackground
-) -> tuple[SeeAndPaint, Moments]:
-    """What the process thread does with a frame."""
-    temporal, live = settings.temporal, source.info.live
-    look_at = source.look_at if isinstance(source, Beside) else _itself
-    moments = Moments(at_cuts=temporal.scene_cut, look_at=look_at)
-    still = StillScene(temporal.still_s) if temporal.still_s else None
-    mode, _, every = temporal.mode.partition(":")
-    if mode == "every" or (mode == "auto" and not live):
-        # One frame more than the networks have, so that none of them waits for us.
-        ahead = 0 if live else network.sessions
-        return SeeAndPaint(EveryFrame(Asking(network.pool), moments, ahead=ahead, still=still), task), moments
-    # The results list everything that was seen; else no more than the matte need be carried.
-    whole = bool(settings.output.results)
-    ask = Asking(network.pool) if whole else Asking(network.pool, task.matte_of)
-    if not live:
-        sight = FileKeyframes(ask, moments, every=int(every), both_sides=not whole, ahead=network.sessions, still=still)
-        return SeeAndPaint(sight, task), moments
-    rate = source.info.rate or Fraction(30)
-    pace: Pace = FixedPace(int(every)) if mode == "keyframes" else AutoInterval(float(1 / rate))
-    locked = temporal.sync == "locked"
-    seeing = LiveKeyframes(ask, moments, pace=pace, took_s=network.took_s, locked=locked, still=still)
-    return SeeAndPaint(seeing, task, pace), moments
-
-
-def _itself(frame: Frame) -> Frame:
-    return frame
+def _event_log(settings: Settings, source: Source, task: LanesTask) -> EventLog | None:
+    """What writes a drive's events, where that is asked for."""
+    events, path = settings.events, Path(settings.source.url)
+    if not (events.files or events.page or events.clips):
+        return None
+    clips = None
+    if events.clips:
+        clips = Clips(
+            Path(events.clips),
+            legs=legs_of(source, path),
+            name=path.stem,
+            before_s=events.clip_before_s,
+            after_s=events.clip_after_s,
+            exact=events.clip_exact,
+            others=source.drive.others if isinstance(source, DriveSource) else None,
+        )
+    return EventLog(source, path, finish=task.events.finish, tables=events.files, page=events.page, clips=clips)
 
 
 def _open_source(

@@ -158,9 +158,9 @@ class Fleet:
         """
         running = {name: run for name, run in self.runs.items() if name in settings and name not in self._over}
         # All or nothing: a mistake in one stream's settings changes none of them.
-        looks = {name: run.prepare_change(settings[name], self._say) for name, run in running.items()}
-        for name, run in running.items():
-            run.change(settings[name], looks[name])
+        changes = [run.prepare_change(settings[name], self._say) for name, run in running.items()]
+        for change in changes:
+            change()
 
     def end(self) -> None:
         """Break off what still runs, and wait until nothing of it does."""

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from streamseg.app.background import Look
+from streamseg.app.background import VirtualBackground
 from streamseg.config import Settings, parse_background
 from streamseg.effects.slate import card
 from streamseg.engine import LIVE_TIME_BASE, Backoff, Reconnecting
@@ -216,15 +216,15 @@ class Slate:
     Args:
         settings: ``live.slate`` chooses a card, a picture or the background alone.
         info: what the frames must be like.
-        look: gives the look in use, for the background alone.
+        background: the task, for its background alone; None: there is none.
 
     Raises:
         SourceOpenError: the picture cannot be opened.
     """
 
-    def __init__(self, settings: Settings, info: VideoInfo, look: Callable[[], Look]) -> None:
+    def __init__(self, settings: Settings, info: VideoInfo, background: VirtualBackground | None) -> None:
         self._info = info
-        self._look = look
+        self._task = background
         self._cards: dict[str, Plane] = {}
         self._picture: Plane | None = None
         kind, _, value = settings.live.slate.partition(":")
@@ -247,9 +247,9 @@ class Slate:
         """The picture to show; `state` is one line about why."""
         if self._picture is not None:
             return self._frame(self._picture)
-        if self._background:
+        if self._background and self._task is not None:
             try:
-                return self._look().effect(self._frame(self._black()), self._nobody(), 0.0).frame
+                return self._task.look.effect(self._frame(self._black()), self._nobody(), 0.0).frame
             except StreamsegError as error:  # the background is gone too
                 _log.warning("%s; a card is shown", error)
                 self._background = False

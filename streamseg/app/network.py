@@ -13,9 +13,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from streamseg.app.sight import Timed
-from streamseg.config import Settings
+from streamseg.config import ModelSettings, Settings, parse_three
 from streamseg.engine import Metrics, Turns
 from streamseg.errors import ConfigError
+from streamseg.segment.classmap import Preprocess
 from streamseg.segment.ladder import Wanted, describe_running, open_session
 from streamseg.segment.load import Segmenter, load_segmenter
 from streamseg.segment.ort import Runs, usable_cores
@@ -90,13 +91,11 @@ class Network:
     Attributes:
         model: which it is.
         pool: of its segmenters.
-        keep: class ids of the subject; None where it tells no classes apart.
         took_s: how long the last inference took.
     """
 
     model: ResolvedModel
     pool: Pool
-    keep: frozenset[int] | None
     took_s: Callable[[], float]
 
     @property
@@ -110,6 +109,7 @@ def network_of(
     settings: Settings,
     metrics: Metrics,
     *,
+    classes: frozenset[int] | None,
     sessions: Sessions,
     shared: bool,
     say: Callable[[str], None],
@@ -121,6 +121,7 @@ def network_of(
         resolved: the model.
         settings: of the run.
         metrics: receives the time of every inference.
+        classes: of a YOLO network, that are decoded; None for all.
         sessions: of the process.
         shared: with other runs, in turns; else the run has as many sessions of its own as suit a file.
         say: told in one line each what could not be had.
@@ -129,12 +130,11 @@ def network_of(
     Raises:
         StreamsegError: it cannot be had as asked.
     """
-    keep = _kept(resolved, settings)
     count = 1 if shared else settings.model.sessions or min(usable_cores(), _MOST_SESSIONS)
 
     def load() -> Segmenter:
         open_session = partial(sessions if shared else sessions.alone, say=say)
-        return _segmenter(resolved, settings, keep, open_session, side_by_side=count > 1)
+        return _segmenter(resolved, settings.model, classes, open_session, side_by_side=count > 1)
 
     segmenters = [load()]
     # Side by side pays where a session has a core; an accelerator is one, whatever the cores are.
@@ -143,18 +143,17 @@ def network_of(
     timed = [Timed(segmenter, metrics) for segmenter in segmenters]
     pool = Pool(timed)
     stack.callback(pool.close)
-    return Network(resolved, pool, keep, lambda: timed[0].took_s)
+    return Network(resolved, pool, lambda: timed[0].took_s)
 
 
 def _segmenter(
     resolved: ResolvedModel,
-    settings: Settings,
-    keep: frozenset[int] | None,
+    model: ModelSettings,
+    classes: frozenset[int] | None,
     open_session: Callable[[Wanted], Runs],
     *,
     side_by_side: bool,
 ) -> Segmenter:
-    model = settings.model
     size_wh = None
     if model.size != "auto":
         width, height = model.size.split("x")
@@ -169,15 +168,34 @@ def _segmenter(
         confidence=model.confidence,
         iou=model.iou,
         max_instances=model.max_instances,
-        # The results list everything that was seen; else what is not kept need not even be decoded.
-        classes=None if settings.output.results else keep,
+        classes=classes,
+        preprocess=_preprocess(model),
     )
 
 
-def _kept(resolved: ResolvedModel, settings: Settings) -> frozenset[int] | None:
+def _preprocess(model: ModelSettings) -> Preprocess | None:
+    """What the settings say of a semantic network's input; None where they say nothing, and its file is asked."""
+    asked = {
+        "mean": parse_three(model.mean),
+        "std": parse_three(model.std),
+        "swapped": model.channel_order == "bgr" or None,
+        "letterbox": model.letterbox or None,
+    }
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    return Preprocess(**given) if given else None
+
+
+def kept_classes(resolved: ResolvedModel, settings: Settings) -> frozenset[int] | None:
+    """The class ids of the subject; None where the network tells no classes apart.
+
+    Raises:
+        ConfigError: the network has no such class.
+    """
     wanted, path = settings.keep.classes, resolved.path
     if resolved.family == "yolo-seg":
-        return _class_ids(wanted, resolved.facts.names, path)
+        if not wanted:
+            raise ConfigError("keep.classes is empty; name at least one class, such as person")
+        return class_ids(wanted, resolved.facts.names, path)
     if wanted != ["person"]:
         raise ConfigError(
             f"{path.name} finds people and tells no classes apart; "
@@ -186,7 +204,12 @@ def _kept(resolved: ResolvedModel, settings: Settings) -> frozenset[int] | None:
     return None
 
 
-def _class_ids(wanted: Sequence[str], names: Mapping[int, str], path: Path) -> frozenset[int]:
+def class_ids(wanted: Sequence[str], names: Mapping[int, str], path: Path) -> frozenset[int]:
+    """The ids of classes by name.
+
+    Raises:
+        ConfigError: a name is no class of the network.
+    """
     by_name = {name: index for index, name in names.items()}
     ids = set()
     for name in wanted:
@@ -196,6 +219,4 @@ def _class_ids(wanted: Sequence[str], names: Mapping[int, str], path: Path) -> f
             hint = "near matches" if near else "some of its classes"
             raise ConfigError(f"{path.name} has no class {name!r}; {hint}: {', '.join(known)}")
         ids.add(by_name[name])
-    if not ids:
-        raise ConfigError("keep.classes is empty; name at least one class, such as person")
     return frozenset(ids)

@@ -13,8 +13,7 @@ from typing import Any
 from streamseg.config import Settings, parse_background
 from streamseg.engine import Backoff, Reopening
 from streamseg.errors import ConfigError, SinkAbsentError, shown
-from streamseg.frame import Plane, Sink, Source
-from streamseg.segment.describe import record
+from streamseg.frame import Output, Plane, Sink, Source
 from streamseg.sinks import LinesSink, MatteSink, open_sink, same_file
 from streamseg.sinks.images import is_picture_name
 from streamseg.sinks.recording import RecordingSink
@@ -29,7 +28,8 @@ def output_urls(settings: Settings, say: Callable[[str], None]) -> list[str]:
     """The outputs asked for, or the ones that suit the source."""
     if settings.output.sinks:
         return list(settings.output.sinks)
-    if settings.output.matte or settings.output.results:
+    output, events = settings.output, settings.events
+    if output.matte or output.results or events.files or events.page or events.clips:
         return ["null:"]
     source = Path(settings.source.url)
     if not source.is_file():
@@ -57,10 +57,12 @@ def check_paths(settings: Settings, outputs: Sequence[str], protected: Sequence[
     if kind in ("image", "video"):
         inputs.append((value, "the background itself"))
     inputs += [(path, "an input of this run") for path in (settings.model.name, *protected)]
-    written = [path for path in (*outputs, output.matte, output.results, output.report) if path]
-    for path in (output.matte, output.results, output.report):
-        if path == "-":
-            raise ConfigError("standard output is for the picture (-o -); name a file for the matte, results or report")
+    beside = [output.matte, output.results, output.report, *settings.events.files, settings.events.page]
+    written = [path for path in (*outputs, *beside) if path]
+    if "-" in beside:
+        raise ConfigError(
+            "standard output is for the picture (-o -); name a file for the matte, results, report, events"
+        )
     for number, path in enumerate(written):
         if path in ("-", "null:") or is_live_output(path):
             continue
@@ -83,7 +85,8 @@ def check_paths(settings: Settings, outputs: Sequence[str], protected: Sequence[
 def written_files(settings: Settings) -> list[str]:
     """Everything that a run writes under a name."""
     output = settings.output
-    named = (*output.sinks, output.matte, output.results, output.report)
+    events = settings.events
+    named = (*output.sinks, output.matte, output.results, output.report, *events.files, events.page)
     return [path for path in named if path and path not in ("-", "null:")]
 
 
@@ -93,7 +96,14 @@ def is_live_output(url: str) -> bool:
 
 
 def open_sinks(
-    settings: Settings, outputs: Sequence[str], source: Source, *, alpha: bool, slate: Plane | None, stack: ExitStack
+    settings: Settings,
+    outputs: Sequence[str],
+    source: Source,
+    record: Callable[[Output], dict[str, Any]],
+    *,
+    alpha: bool,
+    slate: Plane | None,
+    stack: ExitStack,
 ) -> dict[str, Sink]:
     """The sinks by what a user may read of their URL, each to be closed by `stack`.
 
@@ -101,6 +111,7 @@ def open_sinks(
         settings: of the run.
         outputs: where the picture goes.
         source: whose frames they take.
+        record: what the results tell of a frame.
         alpha: write the frames' opacity.
         slate: (H * 3 / 2, W) uint8, what a virtual camera shows when the run itself gives nothing.
         stack: closes them.

@@ -4,11 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from streamseg.app.sight import Pace, Seen, Sight
+from streamseg.config import Settings
 from streamseg.frame import Frame, Output
 
-__all__ = ["SeeAndPaint"]
+__all__ = ["SeeAndPaint", "Task"]
+
+
+class Task(Protocol):
+    """What is painted; used from the process thread."""
+
+    def __call__(self, seen: Seen) -> Output:
+        """Paint one frame; frames come in order."""
+        ...
+
+    def prepare_change(self, settings: Settings, say: Callable[[str], None]) -> Callable[[], None]:
+        """Make ready what other settings change; the call that comes back takes it over, from any thread.
+
+        Raises:
+            StreamsegError: it cannot be had as asked.
+        """
+        ...
+
+    def record(self, output: Output) -> dict[str, Any]:
+        """What was seen in one frame, ready for JSON. Any thread."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds open; when no frame will come."""
+        ...
 
 
 class SeeAndPaint:

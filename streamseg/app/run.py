@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,10 +14,10 @@ from typing import Any
 import cv2
 
 import streamseg
-from streamseg.app.background import Look, VirtualBackground, look_of
 from streamseg.app.network import Network
+from streamseg.app.process import Task
 from streamseg.app.sight import Moments
-from streamseg.config import Settings, parse_background
+from streamseg.config import Settings
 from streamseg.engine import Beside, FailClosed, Pipeline, Reconnecting, Reopening
 from streamseg.errors import ConfigError
 from streamseg.frame import Sink, Source
@@ -33,10 +33,10 @@ class Run:
     name: str
     pipeline: Pipeline
     source: Source
-    task: VirtualBackground
-    moments: Moments
+    task: Task
+    moments: Sequence[Moments]
     closed: FailClosed | None
-    network: Network
+    networks: Sequence[Network]
     sinks: Mapping[str, Sink]
     settings: Settings
     resources: ExitStack
@@ -91,22 +91,24 @@ class Run:
         """Pictures written to the first output."""
         return self.pipeline.metrics.get("frames out 0")
 
-    def prepare_change(self, settings: Settings, say: Callable[[str], None]) -> Look:
-        """The look of other settings for `change`.
+    def prepare_change(self, settings: Settings, say: Callable[[str], None]) -> Callable[[], None]:
+        """Make ready what may change while it runs; the call that comes back changes it.
 
         Raises:
             StreamsegError: it cannot be had as asked.
         """
-        was, now = (parse_background(of.background.spec)[0] == "transparent" for of in (self.settings, settings))
-        if was != now:
-            raise ConfigError("the background cannot become transparent, or cease to be, while it runs; start anew")
-        return look_of(settings, self.source.info, self.network.keep, self.pipeline.metrics, say)
+        if settings.task != self.settings.task:
+            raise ConfigError(f"the task cannot become {settings.task} while it runs; start anew")
+        change_task = self.task.prepare_change(settings, say)
 
-    def change(self, settings: Settings, look: Look) -> None:
-        """Take over what may change while it runs: background, edges, smoothing, thresholds, the largest alone."""
-        self.task.change(look)
-        self.moments.at_cuts = settings.temporal.scene_cut
-        self.network.pool.retune(confidence=settings.model.confidence, iou=settings.model.iou)
+        def change() -> None:
+            change_task()
+            for moments in self.moments:
+                moments.at_cuts = settings.temporal.scene_cut
+            for network in self.networks:
+                network.pool.retune(confidence=settings.model.confidence, iou=settings.model.iou)
+
+        return change
 
     def measured(self) -> dict[str, Any]:
         """Counts, stages by name, drops by reason and what the sinks did, so far."""
@@ -164,11 +166,7 @@ class Run:
             "fps": round(measured["stages"].get("process", {}).get("count", 0) / wall_s, 2) if wall_s > 0 else None,
             "stages": measured["stages"],
             "rss_bytes": rss_bytes(),
-            "model": {
-                "name": self.network.model.name,
-                "licence": self.network.model.licence,
-                **self.network.pool.describe(),
-            },
+            **self._models(),
             "threads": {
                 "cores": os.cpu_count(),
                 "opencv": cv2.getNumThreads(),
@@ -180,6 +178,13 @@ class Run:
             "notices": self.notices(),
             "settings": self.settings.without_secrets(),
         }
+
+    def _models(self) -> dict[str, Any]:
+        told = [
+            {"name": network.model.name, "licence": network.model.licence, **network.pool.describe()}
+            for network in self.networks
+        ]
+        return {"model": told[0] if told else None, **({"more_models": told[1:]} if told[1:] else {})}
 
 
 def versions() -> dict[str, str]:

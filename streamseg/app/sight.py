@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from streamseg.engine import Metrics
@@ -34,6 +34,7 @@ __all__ = [
     "Seen",
     "Sight",
     "Timed",
+    "TwoSights",
     "Unseen",
 ]
 
@@ -51,11 +52,13 @@ class Seen:
         frame: as it was captured.
         segmentation: what the network says of it, or of its keyframe, carried here; None where there is no network.
         dt_s: seconds since the frame before; 0 where that has nothing to do with it.
+        beside: what a second network says of it, where there is one.
     """
 
     frame: Frame
     segmentation: Segmentation | None
     dt_s: float
+    beside: Segmentation | None = None
 
 
 class Sight(Protocol):
@@ -198,6 +201,51 @@ class Unseen:
     def finish(self) -> Sequence[Seen]:
         """Nothing waits."""
         return []
+
+
+class TwoSights:
+    """Two networks look at the same frames, each in its own way.
+
+    Args:
+        first: gives `Seen.segmentation` and the time.
+        second: gives `Seen.beside`.
+    """
+
+    def __init__(self, first: Sight, second: Sight) -> None:
+        self._first = first
+        self._second = second
+        self._ahead: deque[Seen] = deque()
+        self._beside: deque[Seen] = deque()
+
+    @property
+    def waited_s(self) -> float:
+        """See `Sight`."""
+        return self._first.waited_s + self._second.waited_s
+
+    def see(self, frame: Frame) -> Sequence[Seen]:
+        """See `Sight`."""
+        self._ahead.extend(self._first.see(frame))
+        self._beside.extend(self._second.see(frame))
+        return self._matched()
+
+    def finish(self) -> Sequence[Seen]:
+        """See `Sight`."""
+        self._ahead.extend(self._first.finish())
+        self._beside.extend(self._second.finish())
+        return self._matched()
+
+    def _matched(self) -> list[Seen]:
+        matched = []
+        while self._ahead and self._beside:
+            one, other = self._ahead[0], self._beside[0]
+            # Where one of them failed on a frame, the other's answer has no partner.
+            if one.frame.index < other.frame.index:
+                self._ahead.popleft()
+            elif one.frame.index > other.frame.index:
+                self._beside.popleft()
+            else:
+                matched.append(replace(self._ahead.popleft(), beside=self._beside.popleft().segmentation))
+        return matched
 
 
 class EveryFrame:

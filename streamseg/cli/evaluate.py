@@ -138,7 +138,7 @@ def _coco(args: argparse.Namespace) -> tuple[_Report, list[_Case]]:
         records = _lines(args.results)
     else:
         segmenter = load_segmenter(resolve(args.model).path, confidence=0.001)
-        records = [record(Output(frame, segmenter(frame))) for frame in frames_of(str(_needed(args.images)))]
+        records = [record(Output(frame), segmenter(frame)) for frame in frames_of(str(_needed(args.images)))]
     only = {Path(one["source"]).name for one in records}
     entries = truth.entries(records)
     scores = average_precision(truth, entries, only=sorted(only))

@@ -1,4 +1,4 @@
-"""`streamseg run`: a picture in, the same picture with another background out."""
+"""`streamseg run`: a picture in, the same picture with another background, or with what was found in it, out."""
 
 from __future__ import annotations
 
@@ -50,6 +50,11 @@ _KEYS = {
     "max_disk": "output.max_disk",
     "audio_delay": "output.audio_delay_ms",
     "mode": "temporal.mode",
+    "classes": "instances.classes",
+    "users": "lanes.users",
+    "events": "events.files",
+    "page": "events.page",
+    "clips": "events.clips",
     "on_demand": "live.on_demand",
     "slate": "live.slate",
     "metrics": "live.metrics",
@@ -81,7 +86,7 @@ def add_options(parser: Any) -> None:
         action="append",
         help="video file, image pattern, virtualcam:, rtsp://, rtmp://, http://127.0.0.1:PORT/, null: or -; repeatable",
     )
-    parser.add_argument("--task", choices=["background"])
+    parser.add_argument("--task", choices=["background", "instances", "lanes"], help="what is painted (background)")
     backgrounds = "blur[:0.6], image:PATH, video:PATH, color:#rrggbb, green, transparent or none"
     parser.add_argument("--background", metavar="SPEC", help=backgrounds)
     parser.add_argument("--fit", choices=["cover", "contain", "stretch"], help="how a background fills the picture")
@@ -90,6 +95,11 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--keep", metavar="CLASS,...", help="classes that stay in the picture (person)")
     parser.add_argument("--keep-largest", action="store_true", default=None, help="only the largest of them")
     parser.add_argument("--mode", metavar="MODE", help="frames the network looks at: every, keyframes:N or auto")
+    parser.add_argument("--classes", metavar="CLASS,...", help="task instances: classes that are painted (all)")
+    parser.add_argument("--users", metavar="NAME|PATH", help="task lanes: a network that finds road users")
+    parser.add_argument("--events", metavar="FILE", action="append", help="task lanes: events as .csv or .json")
+    parser.add_argument("--page", metavar="FILE.html", help="task lanes: one page about the drive")
+    parser.add_argument("--clips", metavar="DIR", help="task lanes: a clip of each event")
     parser.add_argument("--encoder", metavar="NAME", help="video encoder, such as libx264 or h264_nvenc")
     parser.add_argument("--quality", metavar="Q", help="low, medium, high, lossless or the encoder's number")
     parser.add_argument(

@@ -166,26 +166,30 @@ class InstanceOverlay:
         self._opacity = opacity
         self._timed = timed or (lambda stage: nullcontext())
 
-    def __call__(self, frame: Frame, segmentation: Segmentation | None, dt_s: float) -> Output:
-        """Paint one picture; see `Effect`."""
+    def __call__(
+        self, frame: Frame, segmentation: Segmentation | None, dt_s: float, stuff: ClassMap | None = None
+    ) -> Output:
+        """Paint one picture; see `Effect`. `stuff` is what a semantic network says, painted beneath the instances."""
         if isinstance(segmentation, Things):
             with self._timed("track"):
                 seen = number(chosen(segmentation, self._classes), self._tracker, dt_s)
             with self._timed("draw"):
                 planes = frame.planes.copy()
+                if stuff is not None:
+                    self._lay_classes(planes, stuff, frame, None)
                 self._painter.paint(planes, seen, frame, dt_s)
             return Output(frame.with_picture(planes), seen)
         if isinstance(segmentation, ClassMap):
             with self._timed("draw"):
                 planes = frame.planes.copy()
-                self._lay_classes(planes, segmentation, frame)
+                self._lay_classes(planes, segmentation, frame, self._classes)
             return Output(frame.with_picture(planes), segmentation)
         return Output(frame, segmentation)
 
-    def _lay_classes(self, planes: Plane, found: ClassMap, frame: Frame) -> None:
+    def _lay_classes(self, planes: Plane, found: ClassMap, frame: Frame, classes: Collection[str] | None) -> None:
         """Each class but the first, where it is more probable than not."""
         for index, name in enumerate(found.class_names):
-            if index == 0 or (self._classes is not None and name not in self._classes):
+            if index == 0 or (classes is not None and name not in classes):
                 continue
             soft = np.clip(found.probabilities[index] * 510 - 127.5, 0, 255).astype(np.uint8)
             coverage = cv2.resize(soft, found.frame_wh, interpolation=cv2.INTER_LINEAR)

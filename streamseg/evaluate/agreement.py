@@ -55,7 +55,7 @@ def agreement(first: Segmenter, second: Segmenter, frames: Iterable[Frame]) -> d
             confusion.add(labels[0], labels[1])
         else:
             for lines, seen in zip(records, (right, found), strict=True):
-                lines.append({**record(Output(frame, seen)), "source": str(number)})
+                lines.append({**record(Output(frame), seen), "source": str(number)})
     if confusion is not None:
         return {"mIoU": confusion.scores()["mIoU"]}
     if ious:
@@ -71,7 +71,7 @@ def agreement(first: Segmenter, second: Segmenter, frames: Iterable[Frame]) -> d
 def coco_scores(segmenter: Segmenter, truth: Truth, frames: Iterable[Frame]) -> dict[str, float]:
     """``mask AP`` and ``box AP`` on pictures with COCO's annotations."""
     segmenter.retune(confidence=_LOWEST_SCORE, iou=0.7)
-    records = [record(Output(frame, segmenter(frame))) for frame in frames]
+    records = [record(Output(frame), segmenter(frame)) for frame in frames]
     scores = average_precision(truth, truth.entries(records), only=sorted(Path(one["source"]).name for one in records))
     return {"mask AP": scores["mask"]["AP"], "box AP": scores["box"]["AP"]}
 

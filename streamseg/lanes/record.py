@@ -57,7 +57,7 @@ def _line(side: str, line: Boundary, lanes: Lanes, camera: Camera | None) -> dic
         "confidence": round(line.confidence, 3),
         "kind": line.kind,
         "colour": line.colour,
-        "seen": line.seen,
+        "seen": bool(line.seen),
         "points_px": [[round(float(x), 1), round(float(y), 1)] for x, y in line.points],
     }
     if camera is not None:

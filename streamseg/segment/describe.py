@@ -10,33 +10,45 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from streamseg.frame import Output
-from streamseg.segment.result import CarriedInstances, Instances
+from streamseg.segment.result import CarriedInstances, Instances, Segmentation
 
-__all__ = ["encode_mask", "record", "run_lengths"]
+__all__ = ["encode_mask", "head", "record", "run_lengths"]
 
 
-def record(output: Output) -> dict[str, Any]:
-    """What was seen in one frame; every size, box and mask refers to the picture before padding.
-
-    Keys: `source` (name), `size_wh`, `index`, `pts`, `time_s`, and of what the network gives either `instances`, a list
-    of `class`, `class_id`, `score`, `box_xyxy` and `mask`, or `coverage` (the share of the picture, 0 to 1) and `mask`,
-    the pixels that are at least half opaque. `carried` is there where the network did not look at this very frame, and
-    its instances of an earlier one were carried here. A mask is {"size": [h, w], "counts": text}, as pycocotools reads
-    it.
-    """
-    frame, seen = output.frame, output.segmentation
-    size_wh = frame.origin.size_wh
-    found: dict[str, Any] = {
+def head(output: Output) -> dict[str, Any]:
+    """Which frame it is: `source` (name), `size_wh` before padding, `index`, `pts`, `time_s`."""
+    frame = output.frame
+    return {
         "source": frame.origin.name,
-        "size_wh": list(size_wh),
+        "size_wh": list(frame.origin.size_wh),
         "index": frame.index,
         "pts": frame.pts,
         "time_s": round(frame.seconds, 6),
     }
+
+
+def record(output: Output, seen: Segmentation | None, tracks: NDArray[np.int64] | None = None) -> dict[str, Any]:
+    """What was seen in one frame; every size, box and mask refers to the picture before padding.
+
+    Keys: those of `head`, and of what the network gives either `instances`, a list of `class`, `class_id`, `score`,
+    `box_xyxy`, `mask` and, where it has a number, `track`; or `coverage` (the share of the picture, 0 to 1) and `mask`,
+    the pixels that are at least half opaque. `carried` is there where the network did not look at this very frame, and
+    its instances of an earlier one were carried here. A mask is {"size": [h, w], "counts": text}, as pycocotools reads
+    it.
+
+    Args:
+        output: what was made of the frame.
+        seen: in it.
+        tracks: (n,) numbers of its instances; 0 for none.
+    """
+    found, size_wh = head(output), output.frame.origin.size_wh
     if isinstance(seen, Instances | CarriedInstances):
         if isinstance(seen, CarriedInstances):
             found["carried"] = True
         found["instances"] = _instances(seen, size_wh)
+        for one, track in zip(found["instances"], [] if tracks is None else tracks.tolist(), strict=False):
+            if track:
+                one["track"] = track
     elif seen is not None:
         alpha = cv2.resize(seen.matte(), seen.frame_wh, interpolation=cv2.INTER_LINEAR)[: size_wh[1], : size_wh[0]]
         found["coverage"] = round(float(alpha.mean()), 6)

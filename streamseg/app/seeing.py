@@ -1,0 +1,57 @@
+"""From settings to a way of seeing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from streamseg.app.network import Network
+from streamseg.app.sight import Asking, EveryFrame, FileKeyframes, FixedPace, LiveKeyframes, Moments, Pace, Sight
+from streamseg.config import Settings
+from streamseg.frame import Source
+from streamseg.segment.result import Segmentation
+from streamseg.temporal import AutoInterval, StillScene
+
+__all__ = ["sight_of"]
+
+
+def sight_of(
+    settings: Settings,
+    source: Source,
+    network: Network,
+    moments: Moments,
+    *,
+    both_sides: bool,
+    digest: Callable[[Segmentation], Segmentation] | None = None,
+    fps: float | None = None,
+) -> tuple[Sight, Pace | None]:
+    """The way of seeing that the settings ask for, and what sets its pace where time does.
+
+    Args:
+        settings: of the run.
+        source: of the frames.
+        network: that looks at them.
+        moments: of the frames.
+        both_sides: between keyframes, files are carried from both; see `FileKeyframes`.
+        digest: makes of an answer what has to be carried; None carries all of it.
+        fps: how often the network looks, in frames per second, instead of what the settings say.
+    """
+    temporal, live = settings.temporal, source.info.live
+    rate = source.info.rate or Fraction(30)
+    still = StillScene(temporal.still_s) if temporal.still_s else None
+    mode, _, number = temporal.mode.partition(":")
+    every = int(number or 1)
+    if fps is not None:
+        every = max(1, round(float(rate) / fps))
+        mode = "keyframes" if every > 1 else "every"
+    if mode == "every" or (mode == "auto" and not live):
+        # One frame more than the networks have, so that none of them waits for us.
+        ahead = 0 if live else network.sessions
+        return EveryFrame(Asking(network.pool), moments, ahead=ahead, still=still), None
+    ask = Asking(network.pool, digest) if digest else Asking(network.pool)
+    if not live:
+        ahead = network.sessions
+        return FileKeyframes(ask, moments, every=every, both_sides=both_sides, ahead=ahead, still=still), None
+    pace: Pace = FixedPace(every) if mode == "keyframes" else AutoInterval(float(1 / rate))
+    locked = temporal.sync == "locked"
+    return LiveKeyframes(ask, moments, pace=pace, took_s=network.took_s, locked=locked, still=still), pace

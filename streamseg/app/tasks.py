@@ -1,0 +1,173 @@
+"""From settings to a task, its networks and its ways of seeing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from streamseg.app.background import VirtualBackground
+from streamseg.app.network import Network, Sessions, class_ids, kept_classes, network_of
+from streamseg.app.overlays import InstancesTask, LanesTask, lane_finder
+from streamseg.app.process import SeeAndPaint, Task
+from streamseg.app.seeing import sight_of
+from streamseg.app.sight import Moments, Pace, TwoSights, Unseen
+from streamseg.config import Settings
+from streamseg.engine import Beside, Metrics
+from streamseg.errors import ConfigError
+from streamseg.frame import Frame, Source
+from streamseg.segment.result import Segmentation
+from streamseg.segment.store import ResolvedModel, resolve
+
+__all__ = ["Seeing", "Setting", "see_and_paint"]
+
+# What a drive's road users are, where nobody says.
+_ROAD_USERS = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "traffic light")
+_INSTANCES_MODEL = "yolov8n-seg"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setting:
+    """What a task is built from.
+
+    Attributes:
+        settings: of the run.
+        source: of the frames.
+        metrics: receives the time of every stage.
+        sessions: of the process.
+        shared: the networks are shared with other runs.
+        say: receives one-line remarks for the user.
+        stack: closes what was opened.
+    """
+
+    settings: Settings
+    source: Source
+    metrics: Metrics
+    sessions: Sessions
+    shared: bool
+    say: Callable[[str], None]
+    stack: ExitStack
+
+    def moments(self) -> Moments:
+        """Of the frames, for one way of seeing."""
+        look_at = self.source.look_at if isinstance(self.source, Beside) else _itself
+        return Moments(at_cuts=self.settings.temporal.scene_cut, look_at=look_at)
+
+    def resolved(self, name: str) -> ResolvedModel:
+        """The network of a name, with the user told which it is."""
+        model = resolve(name, offline=self.settings.model.offline, say=self.say)
+        if model.remark:
+            self.say(model.remark)
+        return model
+
+    def network(self, model: ResolvedModel, classes: frozenset[int] | None) -> Network:
+        """The network itself."""
+        return network_of(
+            model,
+            self.settings,
+            self.metrics,
+            classes=classes,
+            sessions=self.sessions,
+            shared=self.shared,
+            say=self.say,
+            stack=self.stack,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seeing:
+    """A task that is ready: what the process thread does, and what that is made of."""
+
+    process: SeeAndPaint
+    task: Task
+    moments: tuple[Moments, ...]
+    networks: tuple[Network, ...]
+
+
+def see_and_paint(setting: Setting) -> Seeing:
+    """The task that the settings ask for.
+
+    Raises:
+        StreamsegError: something cannot be had as asked.
+    """
+    build = {"background": _background, "instances": _instances, "lanes": _lanes}[setting.settings.task]
+    seeing = build(setting)
+    setting.stack.callback(seeing.task.close)
+    return seeing
+
+
+def _background(setting: Setting) -> Seeing:
+    settings = setting.settings
+    model = setting.resolved(settings.model.name)
+    keep = kept_classes(model, settings)
+    # The results list everything that was seen; else no more than the matte is needed of what is kept.
+    whole = bool(settings.output.results)
+    network = setting.network(model, None if whole else keep)
+    task = VirtualBackground(settings, setting.source.info, keep, setting.metrics, setting.say)
+    moments = setting.moments()
+    digest: Callable[[Segmentation], Segmentation] | None = None if whole else task.matte_of
+    sight, pace = sight_of(settings, setting.source, network, moments, both_sides=not whole, digest=digest)
+    return Seeing(SeeAndPaint(sight, task, pace), task, (moments,), (network,))
+
+
+def _instances(setting: Setting) -> Seeing:
+    settings = setting.settings
+    name = settings.model.name
+    model = setting.resolved(_INSTANCES_MODEL if name == "auto" else name)
+    wanted = None
+    if model.family == "yolo-seg":
+        wanted = class_ids(settings.instances.classes, model.facts.names, model.path) or None
+    elif model.family != "classmap":
+        raise ConfigError(
+            f"task instances needs a network that tells objects or classes apart, and {model.path.name} gives one "
+            f"opacity; choose another with --model, such as {_INSTANCES_MODEL}"
+        )
+    network = setting.network(model, wanted)
+    moments = setting.moments()
+    sight, pace = sight_of(settings, setting.source, network, moments, both_sides=model.family == "classmap")
+    networks, all_moments = [network], [moments]
+    if settings.instances.stuff:
+        stuff = setting.resolved(settings.instances.stuff)
+        if stuff.family != "classmap":
+            raise ConfigError(f"instances.stuff needs a semantic network, and {stuff.path.name} is none; leave it out")
+        networks.append(setting.network(stuff, None))
+        all_moments.append(setting.moments())
+        below, _ = sight_of(settings, setting.source, networks[1], all_moments[1], both_sides=True)
+        sight = TwoSights(sight, below)
+    task = InstancesTask(settings, setting.metrics)
+    return Seeing(SeeAndPaint(sight, task, pace), task, tuple(all_moments), tuple(networks))
+
+
+def _lanes(setting: Setting) -> Seeing:
+    settings, source = setting.settings, setting.source
+    lanes = settings.lanes
+    by_network = lanes.finder == "network" or (lanes.finder == "auto" and settings.model.name != "auto")
+    networks: list[Network] = []
+    moments = [setting.moments()]
+    pace: Pace | None = None
+    if by_network:
+        if settings.model.name == "auto":
+            raise ConfigError("lanes.finder network needs a network for lanes; name one with --model")
+        model = setting.resolved(settings.model.name)
+        networks.append(setting.network(model, None))
+        finder = lane_finder(lanes, networks[0].pool.class_names)
+        both_sides = model.family == "classmap"
+        sight, pace = sight_of(settings, source, networks[0], moments[0], both_sides=both_sides)
+    else:
+        sight, finder = Unseen(moments[0]), lane_finder(lanes, None)
+    if lanes.users:
+        model = setting.resolved(lanes.users)
+        if model.family != "yolo-seg":
+            raise ConfigError(f"lanes.users needs a YOLO segmentation network, and {model.path.name} is none")
+        known = set(model.facts.names.values())
+        classes = settings.instances.classes or [name for name in _ROAD_USERS if name in known]
+        networks.append(setting.network(model, class_ids(classes, model.facts.names, model.path)))
+        moments.append(setting.moments())
+        beside, _ = sight_of(settings, source, networks[-1], moments[-1], both_sides=False, fps=lanes.users_fps)
+        sight = TwoSights(sight, beside)
+    task = LanesTask(settings, finder, setting.metrics, users=bool(lanes.users))
+    return Seeing(SeeAndPaint(sight, task, pace), task, tuple(moments), tuple(networks))
+
+
+def _itself(frame: Frame) -> Frame:
+    return frame
