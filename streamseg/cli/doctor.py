@@ -140,7 +140,8 @@ def _clashes() -> Iterator[Finding]:
         elif not installed:
             remedy = 'pip install "streamseg[cpu]", or "streamseg[gpu]" for NVIDIA' if subject == "onnxruntime" else (
                 "pip install opencv-python-headless")  # fmt: skip
-            yield Finding(f"{subject} packages", False, "none installed", remedy)
+            optional = subject == "onnxruntime" and _installed("openvino")
+            yield Finding(f"{subject} packages", False, "none installed", remedy, optional)
         else:
             yield Finding(f"{subject} packages", True, installed[0])
 
@@ -154,11 +155,14 @@ def _installed(package: str) -> bool:
 
 
 def _providers() -> Iterator[Finding]:
-    for name, ok, found in probe():
-        # The processor always serves; the others are there to be faster.
-        yield Finding(
-            f"execution provider {name}", ok, f"builds a session ({found})" if ok else found, optional=name != "cpu"
-        )
+    probed = probe()
+    processor = any(ok for name, ok, _ in probed if name in ("cpu", "openvino"))
+    for name, ok, found in probed:
+        # The processor always serves, through one or the other; the rest is there to be faster.
+        optional = name != "cpu" or processor
+        why = found.removeprefix(f"execution provider {name!r} cannot run: ")
+        said = f"builds a session ({found})" if ok else f"not usable: {why}"
+        yield Finding(f"execution provider {name}", ok, said, optional=optional)
 
 
 def _models() -> Finding:

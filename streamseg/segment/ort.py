@@ -40,6 +40,8 @@ PROVIDERS = {
     "directml": ("DmlExecutionProvider", "pip install onnxruntime-directml in place of onnxruntime"),
     "coreml": ("CoreMLExecutionProvider", "pip install onnxruntime on macOS"),
 }
+# ONNX Runtime's levels of logging; the first is its own default.
+_WARNING, _FATAL = 2, 4
 # Providers that have run the tiny network in this process; for TensorRT that takes seconds.
 _WORKS: set[str] = set()
 
@@ -164,12 +166,16 @@ def _try_out(runtime: ModuleType, name: str) -> None:
     if full not in runtime.get_available_providers():
         raise AbsentError(f"{cannot}: not in this build of onnxruntime; {remedy}")
     try:
+        # What a provider lacks is told in the error; its loader writes it to standard error as well.
+        runtime.set_default_logger_severity(_FATAL)
         if name in ("cuda", "tensorrt") and hasattr(runtime, "preload_dlls"):
             runtime.preload_dlls()
         session = _build(runtime, tiny_network(), name, 1, {}, alone=False)
         session.run(None, {"x": np.zeros((1, 3, 8, 8), np.float32)})
     except Exception as error:  # ONNX Runtime's classes share no root but Exception
         raise ModelLoadError(f"{cannot}: {one_line(error)}; {remedy}") from error
+    finally:
+        runtime.set_default_logger_severity(_WARNING)
     _WORKS.add(name)
 
 
@@ -208,7 +214,7 @@ def _build(
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4
+    options.log_severity_level = _FATAL
     # Workers that spin between operators save 5 % of a network that runs alone, and take a third of the speed of one
     # that runs beside a decoder and an encoder.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
