@@ -270,6 +270,12 @@ class LaneSettings(_Section):
     view_deg: float = Field(70.0, ge=20, le=170, description="horizontal field of view of the camera, degrees")
     users: str = Field("", description="a network (NAME or PATH) that finds road users; empty for none")
     users_fps: float = Field(10.0, ge=0.5, le=120, description="how often that network looks, frames per second")
+    telemetry: str = Field(
+        "", description="GPX, NMEA or CSV file with positions; empty looks beside the video and inside it"
+    )
+    telemetry_offset_s: float = Field(
+        0.0, ge=-1e6, le=1e6, description="by how much the telemetry's clock is ahead of the video's, seconds"
+    )
 
     @field_validator("vanishing")
     @classmethod

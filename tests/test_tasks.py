@@ -137,6 +137,18 @@ def test_instances_are_numbered_painted_and_told(still: Path, coco: Path, tmp_pa
     assert change.mean() < 0.01
 
 
+def test_speed_and_place_stand_in_the_events(drive: Path, tmp_path: Path) -> None:
+    rows = [f"2026-01-02T08:00:{second:02d}Z,51.5,{7 + second / 1000},20" for second in range(12)]
+    table = tmp_path / "gps.csv"
+    table.write_text("\n".join(["time,lat,lon,speed_m_s", *rows, "broken"]))
+    events = tmp_path / "events.json"
+    args = ["--task", "lanes", "--telemetry", table, "--telemetry-offset", "0", "--events", events, "-o", "null:"]
+    assert run(drive, *args) == 0
+    (event,) = json.loads(events.read_text())
+    assert event["speed_m_s"] == pytest.approx(20)
+    assert event["longitude"] == pytest.approx(7 + event["begin_s"] / 1000, abs=2e-4)
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -147,6 +159,8 @@ def test_instances_are_numbered_painted_and_told(still: Path, coco: Path, tmp_pa
         (["--task", "lanes", "--set", "lanes.finder=network"], "name one with --model"),
         (["--task", "lanes", "--model", "{coco}"], "name them in lanes.lines"),
         (["--task", "lanes", "--users", "{matte}"], "needs a YOLO segmentation network"),
+        (["--task", "lanes", "--telemetry", "{coco}"], "has no column for the time"),
+        (["--task", "lanes", "--telemetry", "gone.gpx"], "cannot read telemetry gone.gpx"),
         (["--task", "lanes", "--events", "e.txt"], ".csv or .json"),
         (["--task", "lanes", "--set", "lanes.vanishing=2,3"], "shares of the picture"),
         (["--task", "lanes", "--events", "{drive}"], "is the source itself"),

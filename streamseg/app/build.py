@@ -179,7 +179,15 @@ def _event_log(settings: Settings, source: Source, task: LanesTask) -> EventLog 
             exact=events.clip_exact,
             others=source.drive.others if isinstance(source, DriveSource) else None,
         )
-    return EventLog(source, path, finish=task.events.finish, tables=events.files, page=events.page, clips=clips)
+    return EventLog(
+        source,
+        path,
+        finish=task.events.finish,
+        tables=events.files,
+        page=events.page,
+        clips=clips,
+        where=task.where,
+    )
 
 
 def _open_source(

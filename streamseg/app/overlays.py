@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamseg.app.sight import Seen
+from streamseg.app.telemetry import Where
 from streamseg.config import EventSettings, InstanceSettings, LaneSettings, Settings, parse_vanishing
 from streamseg.effects.instances import InstanceOverlay, InstancePainter, RoadUsers, Tracked
 from streamseg.effects.lanes import Drive, LaneOverlay
@@ -78,9 +79,13 @@ class LanesTask:
         finder: of lanes.
         metrics: receives the time of every stage.
         users: whether a second network looks for road users.
+        where: position and speed at a time of the video; None: nobody knows.
     """
 
-    def __init__(self, settings: Settings, finder: LaneFinder, metrics: Metrics, *, users: bool) -> None:
+    def __init__(
+        self, settings: Settings, finder: LaneFinder, metrics: Metrics, *, users: bool, where: Where | None = None
+    ) -> None:
+        self.where = where
         self._finder = finder
         self._metrics = metrics
         self._events = LaneEvents(_thresholds(settings.events))
@@ -132,6 +137,7 @@ class LanesTask:
             events=self._events,
             opacity=settings.lanes.opacity,
             users=self._users,
+            where=self.where,
             timed=self._metrics.time,
         )
 

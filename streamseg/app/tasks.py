@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from streamseg.app.background import VirtualBackground
 from streamseg.app.network import Network, Sessions, class_ids, kept_classes, network_of
@@ -12,12 +13,15 @@ from streamseg.app.overlays import InstancesTask, LanesTask, lane_finder
 from streamseg.app.process import SeeAndPaint, Task
 from streamseg.app.seeing import sight_of
 from streamseg.app.sight import Moments, Pace, TwoSights, Unseen
+from streamseg.app.telemetry import whereabouts
 from streamseg.config import Settings
 from streamseg.engine import Beside, Metrics
 from streamseg.errors import ConfigError
 from streamseg.frame import Frame, Source
 from streamseg.segment.result import Segmentation
 from streamseg.segment.store import ResolvedModel, resolve
+from streamseg.sources.drive import DriveSource
+from streamseg.sources.file import FileSource
 
 __all__ = ["Seeing", "Setting", "see_and_paint"]
 
@@ -165,7 +169,18 @@ def _lanes(setting: Setting) -> Seeing:
         moments.append(setting.moments())
         beside, _ = sight_of(settings, source, networks[-1], moments[-1], both_sides=False, fps=lanes.users_fps)
         sight = TwoSights(sight, beside)
-    task = LanesTask(settings, finder, setting.metrics, users=bool(lanes.users))
+    where = None
+    if isinstance(source, FileSource | DriveSource):
+        where = whereabouts(
+            source,
+            Path(settings.source.url),
+            file=lanes.telemetry,
+            offset_s=lanes.telemetry_offset_s,
+            say=setting.say,
+        )
+    elif lanes.telemetry:
+        raise ConfigError(f"lanes.telemetry is for video files, and {source.info.name} is none; leave it out")
+    task = LanesTask(settings, finder, setting.metrics, users=bool(lanes.users), where=where)
     return Seeing(SeeAndPaint(sight, task, pace), task, tuple(moments), tuple(networks))
 
 

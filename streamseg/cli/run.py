@@ -52,6 +52,8 @@ _KEYS = {
     "mode": "temporal.mode",
     "classes": "instances.classes",
     "users": "lanes.users",
+    "telemetry": "lanes.telemetry",
+    "telemetry_offset": "lanes.telemetry_offset_s",
     "events": "events.files",
     "page": "events.page",
     "clips": "events.clips",
@@ -97,6 +99,8 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--mode", metavar="MODE", help="frames the network looks at: every, keyframes:N or auto")
     parser.add_argument("--classes", metavar="CLASS,...", help="task instances: classes that are painted (all)")
     parser.add_argument("--users", metavar="NAME|PATH", help="task lanes: a network that finds road users")
+    parser.add_argument("--telemetry", metavar="FILE", help="task lanes: GPX, NMEA or CSV (beside or in the video)")
+    parser.add_argument("--telemetry-offset", type=float, metavar="S", help="seconds that its clock is ahead")
     parser.add_argument("--events", metavar="FILE", action="append", help="task lanes: events as .csv or .json")
     parser.add_argument("--page", metavar="FILE.html", help="task lanes: one page about the drive")
     parser.add_argument("--clips", metavar="DIR", help="task lanes: a clip of each event")

@@ -173,7 +173,8 @@ def read_csv(text: str) -> Telemetry:
     def column(names: Iterable[str], what: str) -> int:
         found = next((header.index(name) for name in names if name in header), None)
         if found is None:
-            raise ConfigError(f"telemetry has no column for the {what}; its columns are {', '.join(header) or 'none'}")
+            known = ", ".join(name[:30] for name in header[:12] if name.isprintable()) or "none"
+            raise ConfigError(f"telemetry has no column for the {what}; its columns are {known}")
         return found
 
     time = column(_TIME, "time")
