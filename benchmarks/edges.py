@@ -28,7 +28,7 @@ from streamseg.config import Settings, load_settings
 from streamseg.effects import Background
 from streamseg.evaluate.mattes import boundary_f, dtssd, jaccard, mean_absolute_difference
 from streamseg.frame import Colour, Frame, Origin
-from streamseg.pixels.planes import rgb_to_planes
+from streamseg.pixels.planes import coarse_luma, rgb_to_planes
 from streamseg.segment.load import load_segmenter
 from streamseg.segment.result import Matte
 from streamseg.temporal import SceneCut
@@ -114,9 +114,9 @@ def score(clip: Clip, segmenter, settings: Settings) -> dict[str, dict[str, floa
         for frame, raw, truth in zip(frames, mattes, clip.alphas, strict=True):
             matte = raw
             if smoother is not None:
-                if cut(frame.y, 1 / clip.rate):
+                if cut(coarse_luma(frame), 1 / clip.rate):
                     smoother.reset()
-                matte = smoother(raw, frame.y, 1 / clip.rate)
+                matte = smoother(raw, coarse_luma(frame), 1 / clip.rate)
             alpha = effect.opacity(frame, Matte(matte, (frame.width, frame.height)).matte(None))
             region = cv2.dilate(truth, np.ones((61, 61), np.uint8)) > 0 if clip.near else np.ones_like(truth, bool)
             found.append(np.where(region, alpha, 0).astype(np.uint8))

@@ -17,6 +17,7 @@ from streamseg.engine import Metrics
 from streamseg.errors import InferenceError
 from streamseg.frame import Frame, Plane
 from streamseg.pixels.flow import flow_wh, small_luma
+from streamseg.pixels.planes import coarse_luma
 from streamseg.segment.carried import Layers, carried, layers_of
 from streamseg.segment.load import Segmenter
 from streamseg.segment.pool import Pool
@@ -114,7 +115,7 @@ class Moments:
     def __call__(self, frame: Frame, *, small: bool = False) -> _Moment:
         """The moment of a frame; `small` keeps its luma at the scale of optical flow."""
         looked_at = self._look_at(frame)
-        luma = looked_at.y
+        luma = coarse_luma(looked_at)
         if small:
             luma = small_luma(luma, flow_wh((looked_at.width, looked_at.height)))
         before, self._before = self._before, (frame.seconds, looked_at.planes.shape)

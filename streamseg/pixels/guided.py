@@ -117,7 +117,8 @@ def fit_grid(
     scale_x, scale_y = matte.shape[1] * factor / size_wh[0], matte.shape[0] * factor / size_wh[1]
     # Centre of cell i lies at matte coordinate (i + 1/2) * scale - 1/2.
     to_matte = np.array([[scale_x, 0, scale_x / 2 - 0.5], [0, scale_y, scale_y / 2 - 0.5]])
-    p = np.clip(matte, np.float32(_SURE), np.float32(1 - _SURE))
+    p = np.maximum(matte, np.float32(_SURE))
+    np.minimum(p, np.float32(1 - _SURE), out=p)
     fine = cv2.log((1 - p) / p)
     if (shape_hw[1] * factor, shape_hw[0] * factor) == tuple(size_wh):
         # The grid ends where the picture does: a plain resize, six times faster, is the same.

@@ -65,7 +65,8 @@ class Placement:
     def to_frame(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 4) xyxy boxes in input px as new ones in frame px, clipped to the picture."""
         offset = np.array((self.left, self.top) * 2, np.float32)
-        return np.clip((boxes - offset) / np.array(self.scale_xy * 2, np.float32), 0, np.array(self.picture_wh * 2))
+        within = (boxes - offset) / np.array(self.scale_xy * 2, np.float32)
+        return np.minimum(np.maximum(within, 0), np.array(self.picture_wh * 2, np.float32))
 
 
 def best_rectangle(picture_wh: tuple[int, int], *, long_side: int = 640, stride: int = 32) -> tuple[int, int]:

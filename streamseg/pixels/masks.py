@@ -31,7 +31,8 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     >>> sigmoid(np.array([[-100, 0, 100]], np.float32)).round(3).tolist()
     [[0.0, 0.5, 1.0]]
     """
-    out = cv2.exp(np.minimum(-logits, np.float32(80)))
+    out = np.negative(logits)
+    cv2.exp(np.minimum(out, np.float32(80), out=out), out)
     out += 1
     return np.divide(np.float32(1), out, out=out)
 
