@@ -141,6 +141,14 @@ def main() -> int:
             print(f"  {name:32}{' '.join(f'{scale[name]:6.2f}' for scale in scales[1:])} /{reference:6.2f}")
         print(f"this machine is {slower:.2f} times slower (before {factors[0]:.2f}, after {factors[1]:.2f});")
         print(f"all but the network comes to {1e3 * sum(cpu.values()) / count / slower:.1f} ms there")
+        kinds = [sum(pair) / len(pair) for pair in zip(*map(yardstick.factors, scales[1:]), strict=True)]
+        decode, encode = cpu["decode"] / kinds[0], cpu["encode"] / kinds[2]
+        ours = (sum(cpu.values()) - cpu["decode"] - cpu["encode"]) / kinds[1]
+        print(
+            f"by kind: decode {kinds[0]:.2f}, pixels {kinds[1]:.2f}, encode {kinds[2]:.2f} times slower; "
+            f"{1e3 * decode / count:.1f} + {1e3 * ours / count:.1f} + {1e3 * encode / count:.1f} = "
+            f"{1e3 * (decode + ours + encode) / count:.1f} ms there"
+        )
     if args.json:
         table = {stage: {"cpu_ms": 1e3 * cpu[stage] / count, "wall_ms": 1e3 * wall[stage] / count} for stage in cpu}
         args.json.write_text(json.dumps({"height": args.height, "frames": count, "stages": table}, indent=2))
