@@ -9,54 +9,17 @@ picture's size, made in ultralytics' two ways (`process_mask_native`, and the de
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-
-def import_ultralytics(*, fast_nms: bool = False) -> Any:
-    """The ultralytics package; where torchvision is missing or broken, a stand-in takes its place.
-
-    Ultralytics wants torchvision's version at import and its `ops.nms` in predict, nothing else. The stand-in has
-    ultralytics' own suppression in pure torch, or with `fast_nms`, where time is measured, OpenCV's, which is no slower
-    than torchvision's.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except (ImportError, RuntimeError):
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        real = importlib.metadata.version
-        importlib.metadata.version = lambda name: "0.28.0" if name == "torchvision" else real(name)
-        stand_in = types.ModuleType("torchvision")
-        stand_in.__version__ = "0.28.0"
-        stand_in.ops = types.ModuleType("torchvision.ops")
-
-        def nms(boxes, scores, iou_threshold):
-            if fast_nms:
-                import torch
-
-                corners = boxes.double().numpy()
-                sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-                return torch.from_numpy(
-                    np.asarray(cv2.dnn.NMSBoxes(sides, scores.numpy(), 0.0, iou_threshold), np.int64)
-                )
-            from ultralytics.utils.nms import TorchNMS
-
-            return TorchNMS.nms(boxes, scores, iou_threshold)
-
-        stand_in.ops.nms = nms
-        sys.modules["torchvision"] = stand_in
-        sys.modules["torchvision.ops"] = stand_in.ops
-    import ultralytics
-
-    return ultralytics
+# The interpreter has no streamseg.
+sys.path.append(str(Path(__file__).parent.parent / "streamseg/evaluate"))
+from bench_peer import import_ultralytics
 
 
 def predict(args: argparse.Namespace) -> None:

@@ -47,11 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     # They pull in OpenCV, PyAV and ONNX, which takes a while: an interrupt must find us ready.
-    from streamseg.cli import batch, demo, doctor, evaluate, models, run
+    from streamseg.cli import batch, bench, demo, doctor, evaluate, models, run
 
     parser = _Parser(prog="streamseg", description="Cut out, clean up and annotate a live picture.")
     parser.add_argument("--version", action="version", version=f"streamseg {streamseg.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for module in (run, batch, demo, models, evaluate, doctor):
+    for module in (run, batch, demo, models, evaluate, bench, doctor):
         module.add_parser(commands)
     return parser.parse_args(argv)

