@@ -191,7 +191,7 @@ def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     told = json.loads((tmp_path / "a.json").read_text())
     (only,) = told["contestants"]
     assert only["name"] == "red cpu keyframes:2"
-    assert only["details"]["network"]["provider"] == "cpu"
+    assert only["details"]["networks"][0]["provider"] == "cpu"
     assert {"capture", "process", "segment", "write"} <= set(only["details"]["stages"])
     assert only["ratio"] == {"median": 1.0, "least": 1.0, "most": 1.0}
     assert 0.8 < only["IoU, worst frame"] <= only["IoU"] <= 1

@@ -301,7 +301,7 @@ def contend(document: str, masks: str = "") -> None:
         "wall_s": wall_s,
         "cpu_s": cpu_s,
         "encoder": "libx264 ultrafast",
-        "network": run.network.pool.describe(),
+        "networks": [network.pool.describe() for network in run.networks],
         # By frame of the clip, also what is done for keyframes alone.
         "stages": {
             name.split()[0]: stage["mean_ms"] * stage["count"] / max(frames, 1)

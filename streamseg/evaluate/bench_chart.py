@@ -12,8 +12,8 @@ from streamseg.errors import SinkWriteError
 
 __all__ = ["Point", "write_chart"]
 
-_SIZE_WH = (860, 480)
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 230, 48, 52
+_SIZE_WH = (960, 480)
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 290, 48, 52
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
 _LINE_PX = 15
 
@@ -53,7 +53,7 @@ def _chart(points: Sequence[Point], title: str, quality: str) -> str:
     low, high = math.log(slowest / 1.3), math.log(fastest * 1.3)
     step = _step(max(point.quality for point in points) - min(point.quality for point in points))
     floor = math.floor(min(point.quality for point in points) / step) * step
-    ceiling = math.ceil(max(point.quality for point in points) / step + 1e-9) * step
+    ceiling = math.ceil(max(point.quality for point in points) / step - 1e-9) * step
     if ceiling - floor < step / 2:
         floor, ceiling = floor - step, ceiling + step
 
