@@ -99,9 +99,9 @@ def _ultralytics(model: str) -> Callable[[Picture], Opacity]:
 
 def _exported_hw(model: Path) -> list[int]:
     if model.is_dir():
-        import yaml
+        from ultralytics.utils import YAML
 
-        return list(yaml.safe_load((model / "metadata.yaml").read_text("utf-8"))["imgsz"])
+        return list(YAML.load(model / "metadata.yaml")["imgsz"])
     if model.suffix == ".onnx":
         import onnxruntime
 
