@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import sys
 import time
@@ -30,7 +31,7 @@ def started(folder: Path, *args: object) -> Program:
     """A run that records into `folder`; whoever runs the tests may ignore hang-ups, and passes that on."""
     network = networks.matte(folder / "red.onnx", size=64, alone=True)
     command = ["env", "--default-signal=HUP", sys.executable, "-m", "streamseg", "run", *map(str, args), "--log-json"]
-    return Program([*command, "--model", str(network), "-o", str(folder / "rec.mkv")])
+    return Program([*command, "--model", str(network), "--mode", "every", "-o", str(folder / "rec.mkv")])
 
 
 def recording(folder: Path) -> Path:
@@ -95,26 +96,25 @@ def test_sound_comes_with_the_picture_or_as_much_later_as_asked(tmp_path: Path) 
 
 def test_settings_read_again_cost_no_picture(tmp_path: Path) -> None:
     """The room's subject tells by its place which picture it is, whatever the background."""
-    # So few that a busy machine is late with none.
     clip = camera_clip(
         tmp_path / "cam.mkv", sound=None, frames=50, rate=Fraction(4), draw=lambda index: room_picture(index, *SIZE_WH)
     )
-    config = tmp_path / "look.yaml"
+    config, report = tmp_path / "look.yaml", tmp_path / "report.json"
 
     def write(colour: str) -> None:
         config.write_text(f"background: {{spec: 'color:{colour}'}}\ntemporal: {{smoother: none}}\n")
 
     write("#00ff00")
     with rtsp_server("--mount", f"cam=h264+none:{clip}") as server:
-        program = started(tmp_path, server.url("cam"), "--config", config)
+        program = started(tmp_path, server.url("cam"), "--config", config, "--report", report)
         try:
             flowing(program)
-            for colour in ("#ffff00", "#00ff00", "#ffff00"):
+            for colour in ("#ffff00", "#00ff00") * 3:
                 write(colour)
                 at_s = time.monotonic()
                 program.process.send_signal(signal.SIGHUP)
                 program.heard("settings read again", at_s, 20)
-                time.sleep(1)
+                time.sleep(0.8)
             program.end()
         finally:
             program.close()
@@ -122,9 +122,17 @@ def test_settings_read_again_cost_no_picture(tmp_path: Path) -> None:
     green, yellow = (False, True, False), (True, True, False)
     # At the start, pictures wait for the network to be ready, and the newest of them is taken.
     steady = shown[[corner for _, corner in shown].index(yellow) - 2 :]
-    assert len(steady) > 12
-    assert [corner for corner, _ in itertools.groupby(corner for _, corner in steady)] == [green, yellow, green, yellow]
-    assert {(after - before) % 50 for (before, _), (after, _) in itertools.pairwise(steady)} == {1}, shown
+    assert [corner for corner, _ in itertools.groupby(corner for _, corner in steady)] == [green, yellow] * 3 + [green]
+    steps = [(after - before) % 50 for (before, _), (after, _) in itertools.pairwise(steady)]
+    # A busy machine is late with some pictures, and counts them; not with those around most of the changes.
+    told = json.loads(report.read_text())
+    repeated = told["frames"].get("pictures repeated", 0)
+    dropped = sum(told["frames"]["dropped"].values()) + sum(told["source"]["irregularities"].values())
+    assert steps.count(0) <= repeated
+    assert sum(step - 1 for step in steps if step > 1) <= dropped
+    changes = [place for place, (one, two) in enumerate(itertools.pairwise(steady)) if one[1] != two[1]]
+    clean = [place for place in changes if steps[place - 1] == steps[place] == 1]
+    assert len(clean) >= len(changes) / 2, shown
 
 
 def _corner(rgb: NDArray[np.uint8]) -> tuple[bool, ...]:
