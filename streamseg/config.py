@@ -212,6 +212,11 @@ class TemporalSettings(_Section):
         description="live, between keyframes: lowest-latency carries the newest answer to the present, locked shows "
         "the picture later, when the network has seen it",
     )
+    roi: bool = Field(
+        False,
+        description="task background: the network looks at the box around the subject, finer, and at the whole picture "
+        "once a second; pays where the subject is small and the camera stands still",
+    )
     still_s: float = Field(
         1.0, ge=0, le=60, description="while nothing moves, the network looks only so often, seconds; 0 never spares it"
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from streamseg.app.sight import (
     Asking,
+    CloseLook,
     EveryFrame,
     FileKeyframes,
     FixedPace,
@@ -62,12 +63,14 @@ class Network:
 
     def __init__(self) -> None:
         self.asked: list[int] = []
+        self.sizes: list[tuple[int, int]] = []
         self.broken = False
         self.go = threading.Event()
         self.go.set()
 
     def __call__(self, frame: Frame) -> Matte:
         self.asked.append(frame.index)
+        self.sizes.append((frame.width, frame.height))
         assert self.go.wait(10)
         if self.broken:
             raise InferenceError("out of memory")
@@ -259,6 +262,52 @@ def test_live_an_answer_that_is_too_old_is_not_carried_for_ever(ask: Asking, net
         sight.see(picture(index, left=40 + index % 2))
     with pytest.raises(InferenceError, match="has not answered for 2"):
         through(sight, [picture(index, left=40 + index % 2) for index in range(2 * RATE, 2 * RATE + 3)])
+
+
+class Bright:
+    """What is bright is the subject, on a grid of 40 cells across whatever it is shown."""
+
+    class_names: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[int, int]] = []
+
+    def __call__(self, frame: Frame) -> Matte:
+        self.sizes.append((frame.width, frame.height))
+        alpha = (frame.y > 130).astype(np.float32)
+        size_wh = (40, round(40 * frame.height / frame.width))
+        return Matte(cv2.resize(alpha, size_wh, interpolation=cv2.INTER_AREA), (frame.width, frame.height))
+
+    def retune(self, *, confidence: float, iou: float) -> None:
+        raise AssertionError
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize("way", ["every", "keyframes"])
+def test_a_close_look_is_finer_and_now_and_then_at_the_whole(way: str) -> None:
+    scores = {}
+    for close in (False, True):
+        network = Bright()
+        pool = Pool([network])
+        ask = (CloseLook if close else Asking)(pool, lambda said: said)
+        sight: Sight = EveryFrame(ask, Moments(), ahead=1)
+        if way == "keyframes":
+            sight = FileKeyframes(ask, Moments(), every=2, both_sides=True)
+        seen = through(sight, [picture(index, left=101 + index % 3) for index in range(45)])
+        pool.close()
+        assert [one.frame.index for one in seen] == list(range(45))
+        misses = []
+        for one in seen[10:]:
+            assert isinstance(one.segmentation, Matte)
+            fine = cv2.resize(one.segmentation.alpha, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+            misses.append(float(np.abs((fine > 0.5).astype(int) - (one.frame.y > 130)).mean()))
+        scores[close] = float(np.mean(misses))
+    assert scores[True] < 0.8 * scores[False]
+    whole = [size == (WIDTH, HEIGHT) for size in network.sizes]
+    assert whole[0]
+    assert 1 < sum(whole) < len(whole) / 3
 
 
 def test_without_a_network_frames_pass() -> None:

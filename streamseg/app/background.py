@@ -109,8 +109,10 @@ class VirtualBackground:
             self._shown.resources.close()
             self._shown = look
         assert seen.segmentation is not None
-        with self._metrics.time("matte"):
+        if isinstance(seen.segmentation, Matte):
             matte = seen.segmentation.matte(look.keep, largest=look.largest)
+        else:
+            matte = self.matte_of(seen.segmentation).alpha
         frame = seen.frame
         if look.smoother is not None:
             with self._metrics.time("smooth"):

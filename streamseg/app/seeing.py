@@ -6,7 +6,17 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from streamseg.app.network import Network
-from streamseg.app.sight import Asking, EveryFrame, FileKeyframes, FixedPace, LiveKeyframes, Moments, Pace, Sight
+from streamseg.app.sight import (
+    Asking,
+    CloseLook,
+    EveryFrame,
+    FileKeyframes,
+    FixedPace,
+    LiveKeyframes,
+    Moments,
+    Pace,
+    Sight,
+)
 from streamseg.config import Settings
 from streamseg.frame import Source
 from streamseg.segment.result import Segmentation
@@ -44,11 +54,14 @@ def sight_of(
     if fps is not None:
         every = max(1, round(float(rate) / fps))
         mode = "keyframes" if every > 1 else "every"
+    ask = Asking(network.pool, digest) if digest else Asking(network.pool)
+    if digest and temporal.roi:
+        ask = CloseLook(network.pool, digest)
     if mode == "every" or (mode == "auto" and not live):
         # One frame more than the networks have, so that none of them waits for us.
         ahead = 0 if live else network.sessions
-        return EveryFrame(Asking(network.pool), moments, ahead=ahead, still=still), None
-    ask = Asking(network.pool, digest) if digest else Asking(network.pool)
+        whole = ask if isinstance(ask, CloseLook) else Asking(network.pool)  # there is nothing to carry
+        return EveryFrame(whole, moments, ahead=ahead, still=still), None
     if not live:
         ahead = network.sessions
         return FileKeyframes(ask, moments, every=every, both_sides=both_sides, ahead=ahead, still=still), None

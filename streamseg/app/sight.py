@@ -13,19 +13,22 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import cv2
+
 from streamseg.engine import Metrics
 from streamseg.errors import InferenceError
 from streamseg.frame import Frame, Plane
 from streamseg.pixels.flow import flow_wh, small_luma
-from streamseg.pixels.planes import coarse_luma
+from streamseg.pixels.planes import coarse_luma, crop
 from streamseg.segment.carried import Layers, carried, layers_of
 from streamseg.segment.load import Segmenter
 from streamseg.segment.pool import Pool
-from streamseg.segment.result import Segmentation
-from streamseg.temporal import Propagator, SceneCut, StillScene, move_boxes
+from streamseg.segment.result import Matte, Segmentation
+from streamseg.temporal import Propagator, SceneCut, StillScene, SubjectBox, move_boxes, paste
 
 __all__ = [
     "Asking",
+    "CloseLook",
     "EveryFrame",
     "FileKeyframes",
     "FixedPace",
@@ -185,6 +188,47 @@ class Asking:
         if self._last is None or self._last[0] is not moment.looked_at:
             self._last = moment.looked_at, self._pool.submit(moment.looked_at)
         return Answer(self._last[1], moment.frame, moment.looked_at, self._digest)
+
+
+class CloseLook(Asking):
+    """Asks about the box around the subject, and about the whole picture at intervals; gives mattes.
+
+    Their grid has twice the network's cells along each side, so that what was seen closely stays fine.
+
+    Args:
+        pool: of segmenters.
+        digest: makes a `Matte` of an answer.
+    """
+
+    def __init__(self, pool: Pool, digest: Callable[[Segmentation], Segmentation]) -> None:
+        super().__init__(pool, digest)
+        self._box: SubjectBox | None = None
+        self._grid_hw: tuple[int, int] | None = None
+
+    def __call__(self, moment: _Moment) -> Answer:
+        """Ask; see `Asking`."""
+        looked_at = moment.looked_at
+        picture_wh = (looked_at.width, looked_at.height)
+        if self._box is None or moment.fresh:
+            self._box = SubjectBox(picture_wh, aspect=looked_at.width / looked_at.height)
+            self._grid_hw = None
+        box = self._box
+        window = box.window(moment.luma, moment.dt_s) if self._grid_hw else None
+        if window is not None:
+            looked_at = looked_at.with_picture(crop(looked_at.planes, window))
+
+        def whole(said: Segmentation) -> Segmentation:
+            matte = self._digest(said)
+            assert isinstance(matte, Matte)
+            if window is None or self._grid_hw is None:
+                self._grid_hw = (matte.alpha.shape[0] * 2, matte.alpha.shape[1] * 2)
+                alpha = cv2.resize(matte.alpha, self._grid_hw[::-1], interpolation=cv2.INTER_LINEAR)
+            else:
+                alpha = paste(matte.alpha, window, picture_wh, self._grid_hw)
+            box.seen(alpha, moment.luma, window)
+            return Matte(alpha, (moment.frame.width, moment.frame.height))
+
+        return Answer(self._pool.submit(looked_at), looked_at, looked_at, whole)
 
 
 class Unseen:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from streamseg.frame import Colour, Frame, Plane
 
 __all__ = [
+    "crop",
     "double",
     "empty",
     "half_luma",
@@ -44,6 +45,15 @@ def split(planes: Plane) -> tuple[Plane, Plane, Plane]:
     shape = (height // 2, width // 2)
     start = height * width
     return planes[:height], flat[start : start + size].reshape(shape), flat[start + size :].reshape(shape)
+
+
+def crop(planes: Plane, window: tuple[int, int, int, int]) -> Plane:
+    """(h * 3 / 2, w) uint8: what lies in `window`, xyxy in whole and even px."""
+    x1, y1, x2, y2 = window
+    cut = empty(x2 - x1, y2 - y1)
+    for plane, part, step in zip(split(planes), split(cut), (1, 2, 2), strict=True):
+        part[:] = plane[y1 // step : y2 // step, x1 // step : x2 // step]
+    return cut
 
 
 def yuv_from_rgb_matrix(colour: Colour, height: int) -> NDArray[np.float32]:
