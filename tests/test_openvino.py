@@ -14,6 +14,7 @@ from streamseg.segment import load_segmenter
 from streamseg.segment import openvino as ours
 from streamseg.segment.openvino import OpenVinoSession, try_out
 from streamseg.segment.ort import Session
+from streamseg.segment.pool import Pool
 from tests import networks
 from tests.test_segmenters import KINDS, noise
 
@@ -163,3 +164,15 @@ def blob_of(photo):
 
     picture = cv2.resize(cv2.imread(str(photo)), (640, 640))[..., ::-1]
     return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / 255
+
+
+@needs_openvino
+def test_sessions_side_by_side_answer_as_one_alone(tmp_path):
+    path = KINDS["matte"](tmp_path)
+    alone, *pair = (load_segmenter(path, provider="openvino", threads=1) for _ in range(3))
+    frames = [noise(128, 96, seed) for seed in range(16)]
+    pool = Pool(pair)
+    waiting = [pool.submit(frame) for frame in frames]
+    for frame, future in zip(frames, waiting, strict=True):
+        assert np.array_equal(future.result(20).alpha, alone(frame).alpha)
+    pool.close()
