@@ -143,6 +143,8 @@ def _highest(scores: Floats) -> NDArray[np.float32]:
     """The highest of each column's scores, which are not negative; 0 where there are no rows."""
     if not len(scores):
         return np.zeros(scores.shape[1], np.float32)
+    if len(scores) == 1:
+        return scores[0].astype(np.float32, copy=False)
     if scores.dtype == np.float16:
         # Half floats without a sign sort like their bits, and numpy compares integers 100 times faster.
         return scores.view(np.int16).max(axis=0).view(np.float16).astype(np.float32)
