@@ -76,12 +76,16 @@ class _Peer:
     python: str
     model: str
 
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {Path(self.model).stem}" if self.kind == "ultralytics" else self.kind
+
     def contestant(self, clip: Path, folder: Path) -> Contestant:
         command = [self.python, bench_peer.__file__, self.kind, str(clip), "--out", str(folder / "peer.mp4")]
         if self.model:
             command += ["--model", self.model]
         threads = sorted({1, usable_cores()})
-        return Contestant(self.kind, [[*command, "--threads", str(count)] for count in threads], ["--masks", "{}"])
+        return Contestant(self.name, [[*command, "--threads", str(count)] for count in threads], ["--masks", "{}"])
 
 
 def add_parser(commands: Any) -> None:
