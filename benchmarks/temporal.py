@@ -10,6 +10,10 @@ J and F: DAVIS-2016 sequences at full size after the guided upsample, scored nea
 cut at one half against that of every frame segmented, over all frames, and over the carried ones alone. E_warp and
 flicker: see streamseg/evaluate/stability.py; `E other` is E_warp by Farneback's flow, which made none of the mattes.
 lag, missed and stale: against the network's unsmoothed answer for every frame. ms: time per frame of the mode itself.
+
+    python benchmarks/temporal.py --strip OUT.jpg CLIP FRAME [--model FILE.onnx]
+
+draws a keyframe and the three frames behind it, held, carried forward and carried from both sides (docs/temporal.md).
 """
 
 from __future__ import annotations
@@ -222,16 +226,56 @@ def worst_frames(clip: Clip, mode: str, shown: list[NDArray[np.uint8]], count: i
         yield f"{clip.name[:16]} {n} {mode} {iou:.3f}", overlay(picture, shown[n] > 127, reference[n])
 
 
+def draw_strip(out: Path, path: Path, first: int, model: Path) -> None:
+    """A keyframe and those behind it: green where every-frame masks agree, red what is left behind, blue what lacks."""
+    segmenter, source = load_segmenter(model), open_source(str(path))
+    pictures, lumas, mattes = [], [], []
+    while len(mattes) < 5 and (frame := source.read()) is not None:
+        if frame.index >= first:
+            pictures.append(cv2.cvtColor(frame.planes, cv2.COLOR_YUV2BGR_I420))
+            lumas.append(frame.y.copy())
+            mattes.append(segmenter(frame).matte({segmenter.class_names.index("person")}).copy())
+    source.close()
+    clip = Clip(path.stem, float(source.info.rate), lumas, mattes, None)
+    height, width = lumas[0].shape
+    masks = [cv2.resize(matte, (width, height)) > 0.5 for matte in mattes]
+    x, y, w, h = cv2.boundingRect(np.any(masks, 0).astype(np.uint8))
+    across = slice(max(0, x - w // 6), min(width, x + w + w // 6))
+    rows = []
+    for name, replay in (
+        ("held", hold(4)),
+        ("carried forward", keyframes(4, two_sided=False, early=False)),
+        ("from both sides", keyframes(4, two_sided=True, early=False)),
+    ):
+        tiles = []
+        for k, matte in enumerate(replay(clip).mattes[:4]):
+            found = cv2.resize(matte, (width, height)) > 0.5
+            tile = overlay(pictures[k], found, masks[k])[max(0, y - 20) : y + h, across]
+            tile = cv2.resize(tile, (210, round(210 * tile.shape[0] / tile.shape[1])), interpolation=cv2.INTER_AREA)
+            iou = jaccard(found, masks[k])
+            caption = "keyframe" if k == 0 else f"{name}: {iou:.3f}"
+            tile = cv2.copyMakeBorder(tile, 20, 4, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+            cv2.putText(tile, caption, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+            tiles.append(tile)
+        rows.append(np.hstack(tiles))
+    cv2.imwrite(str(out), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 85])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--material", type=Path, required=True)
+    parser.add_argument("--material", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--only", action="append", default=[], help="this mode; `every` always runs")
     parser.add_argument("--frames", type=int, default=90, help="of each clip without ground truth")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path, help="the worst frames of the last mode given")
+    parser.add_argument("--strip", nargs=3, metavar=("OUT.jpg", "CLIP", "FRAME"), help="draw this and nothing else")
     args = parser.parse_args()
     cv2.setNumThreads(1)
+    if args.strip:
+        out, path, first = args.strip
+        draw_strip(Path(out), Path(path), int(first), args.model)
+        return 0
     modes = {name: MODES[name] for name in ["every", *(args.only or list(MODES))]}
     results: dict[str, dict[str, dict[str, float]]] = {}
     tiles = []
