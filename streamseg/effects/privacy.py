@@ -21,12 +21,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from streamseg.frame import Frame, Output, Plane
 from streamseg.lanes.events import PEOPLE, VEHICLES
 from streamseg.pixels.blend import over_plane
 from streamseg.pixels.planes import split
-from streamseg.segment.result import CarriedInstances, Instances, Segmentation
+from streamseg.segment.result import CarriedInstances, InstanceMask, Instances, Segmentation
 from streamseg.temporal.covers import Cover, HeldCovers, PlannedCovers, Sighting, SightingStore, grid_of
 from streamseg.temporal.tracks import Tracker
 
@@ -74,13 +75,20 @@ class HiddenClasses:
         picked = seen.pick(np.isin(seen.class_ids, wanted))
         numbers = self._tracker(picked.boxes, picked.scores, picked.class_ids, dt_s).tolist()
         return [
-            Sighting(number, picked.class_names[class_id], box, grid_of(found.mask, found.offset_xy, box))
+            Sighting(number, picked.class_names[class_id], _box_of(found, box), grid_of(found.mask))
             for number, class_id, score, box, found in zip(
-                numbers, picked.class_ids.tolist(), picked.scores.tolist(), picked.boxes.astype(np.float64),
-                picked.masks(), strict=True,
+                numbers, picked.class_ids.tolist(), picked.scores.tolist(), picked.boxes, picked.masks(), strict=True
             )
             if number or score >= self._sure
-        ]  # fmt: skip
+        ]
+
+
+def _box_of(found: InstanceMask, box: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Where the mask lies, which is cut to whole pixels; an empty one hides its whole box."""
+    if not found.mask.size:
+        return np.asarray(box, np.float64)
+    (left, top), (height, width) = found.offset_xy, found.mask.shape
+    return np.array([left, top, left + width, top + height], np.float64)
 
 
 class Privacy:

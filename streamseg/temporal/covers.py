@@ -36,7 +36,7 @@ class Sighting:
     Attributes:
         track: its number; 0 where it has none.
         class_name: "person" and so on.
-        box: (4,) xyxy px.
+        box: (4,) xyxy px, that of the mask.
         grid: (GRID, GRID) bool, its mask over its box.
     """
 
@@ -66,29 +66,11 @@ class Cover:
     source: str = "detected"
 
 
-def grid_of(mask: Plane, offset_xy: tuple[int, int], box: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """(GRID, GRID) bool of a mask over its box; a cell of which a quarter is covered counts.
-
-    Args:
-        mask: (h, w) uint8 of 0 and 1.
-        offset_xy: where its first pixel lies in the frame.
-        box: (4,) xyxy px.
-    """
+def grid_of(mask: Plane) -> NDArray[np.bool_]:
+    """(GRID, GRID) bool of an (h, w) uint8 mask of 0 and 1; a cell of which an eighth is covered counts."""
     if not mask.size:
         return np.ones((GRID, GRID), bool)
-    left, top = (float(side) for side in box[:2])
-    step_x, step_y = (max(float(box[side + 2] - box[side]), 1.0) / GRID for side in (0, 1))
-    # Sample i of either grid stands at i + 0.5 of its own scale.
-    to_mask = np.array(
-        [
-            [step_x, 0, left + 0.5 * step_x - 0.5 - offset_xy[0]],
-            [0, step_y, top + 0.5 * step_y - 0.5 - offset_xy[1]],
-        ],
-        np.float32,
-    )
-    smooth = cv2.blur(mask * np.uint8(255), (max(1, round(step_x)), max(1, round(step_y))))
-    cells = cv2.warpAffine(smooth, to_mask, (GRID, GRID), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return np.greater_equal(cells, 64)
+    return np.greater_equal(cv2.resize(mask * np.uint8(255), (GRID, GRID), interpolation=cv2.INTER_AREA), 32)
 
 
 @dataclass(slots=True)
