@@ -169,9 +169,9 @@ def test_fp32_is_no_tf32(card, model, precision, tf32):
     assert built[0]["use_tf32"] == tf32
 
 
-def test_fp16_is_the_files_to_choose(model):
-    with pytest.raises(ModelLoadError, match="import the network with --half"):
-        open_session(Wanted(model, "cuda", precision="fp16"))
+def test_bf16_is_not_to_be_had(model):
+    with pytest.raises(ModelLoadError, match="'cuda' computes in what the file holds, not in bf16"):
+        open_session(Wanted(model, "cuda", precision="bf16"))
 
 
 @pytest.fixture(params=["cuda", "tensorrt"])

@@ -4,6 +4,8 @@
 <cache>/sources/NAME.EXT     what they were made from, as downloaded
 <cache>/lock.json            the sha256 of each file as it was first seen, and where it came from
 <cache>/export-env/          the environment that `models import --make-env` makes
+<cache>/half/                networks turned into float16
+<cache>/openvino/, tensorrt/ networks compiled for this machine
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 from streamseg.errors import ModelLoadError
 from streamseg.segment import openvino, tensorrt
 from streamseg.segment.cuda import CudaSession
+from streamseg.segment.half import in_half
 from streamseg.segment.ort import AbsentError, Running, Runs, Session, one_line, try_out
 
 __all__ = ["LADDER", "PRECISIONS", "Wanted", "describe_running", "open_session", "probe"]
@@ -99,10 +100,11 @@ def _open(wanted: Wanted, name: str, say: Callable[[str], None]) -> Runs:
         return openvino.OpenVinoSession(path, threads=threads, precision=precision)
     if name == "tensorrt":
         return tensorrt.open_checked(path, threads=threads, precision=precision, say=say)
+    if name == "cuda" and precision == "fp16":
+        return CudaSession(in_half(path), threads=threads, precision="float16")
     if precision not in ("auto", "fp32"):
-        half = "; for fp16 import the network with --half" if name == "cuda" else ""
         raise ModelLoadError(
-            f"{name!r} computes in what the file holds, not in {precision}; leave model.precision at auto{half}"
+            f"{name!r} computes in what the file holds, not in {precision}; leave model.precision at auto"
         )
     if name == "cuda":
         # On cards that have it, convolutions of float32 otherwise run in TF32, with ten bits of mantissa.
