@@ -102,3 +102,19 @@ def matte(
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     return save(graph, path)
+
+
+def yolop(path: Path, size: int = 32) -> Path:
+    """YOLOP's three outputs: boxes that are nothing, road where red is above its mean and lines where green is."""
+    nodes, weights = [], [numpy_helper.from_array(np.zeros((1, 12, 6), np.float32), "boxes")]
+    nodes.append(helper.make_node("Identity", ["boxes"], ["det_out"]))
+    outputs = [helper.make_tensor_value_info("det_out", TensorProto.FLOAT, (1, 12, 6))]
+    for channel, name in enumerate(("drive_area_seg", "lane_line_seg")):
+        kernel = np.zeros((2, 3, 1, 1), np.float32)
+        kernel[:, channel, 0, 0] = -8, 8
+        weights.append(numpy_helper.from_array(kernel, f"{name}_w"))
+        nodes.append(helper.make_node("Conv", ["images", f"{name}_w"], [f"{name}_scores"]))
+        nodes.append(helper.make_node("Sigmoid", [f"{name}_scores"], [name]))
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 2, size, size)))
+    picture = helper.make_tensor_value_info("images", TensorProto.FLOAT, (1, 3, size, size))
+    return save(helper.make_graph(nodes, "yolop", [picture], outputs, weights), path)

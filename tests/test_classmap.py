@@ -13,10 +13,11 @@ from streamseg.errors import ModelLoadError
 from streamseg.frame import Colour, Frame
 from streamseg.pixels.planes import rgb_to_planes
 from streamseg.segment.classmap import Preprocess
+from streamseg.segment.inspect import inspect_onnx
 from streamseg.segment.load import load_segmenter
 from streamseg.segment.result import ClassMap
 from tests.clips import frame as clip_frame
-from tests.networks import save
+from tests.networks import save, yolop
 
 H, W = 16, 32
 
@@ -121,6 +122,17 @@ def test_two_class_heads_become_one_class_each(
     # Road and line at once: the heads do not compete.
     assert seen.probabilities[:, 8, 4] == pytest.approx([0.018, 0.982, 0.982], abs=0.01)
     assert seen.probabilities[:, 8, 28] == pytest.approx([0.982, 0.018, 0.018], abs=0.01)
+
+
+def test_boxes_beside_the_maps_are_left_alone(tmp_path: Path) -> None:
+    path = yolop(tmp_path / "net.onnx")
+    facts = inspect_onnx(path)
+    assert [tensor.name for tensor in facts.unread] == ["det_out"]
+    chosen = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    seen = load_segmenter(path, preprocess=chosen)(halves((255, 0, 0), (0, 255, 0)))
+    assert seen.class_names == ("background", "road", "line")
+    assert seen.probabilities[1:, 8, 4] == pytest.approx([1, 0], abs=0.01)
+    assert seen.probabilities[1:, 8, 28] == pytest.approx([0, 1], abs=0.01)
 
 
 def test_normalisation_from_metadata_and_from_the_caller(tmp_path: Path) -> None:

@@ -18,10 +18,13 @@ import pytest
 from streamseg.errors import ModelLoadError
 from streamseg.segment import store
 from streamseg.segment.cache import models_folder, read_records, sha256_of, sources_folder
+from streamseg.segment.classmap import Preprocess
 from streamseg.segment.download import ChecksumError
+from streamseg.segment.load import load_segmenter
 from streamseg.segment.registry import Entry, UrlSource, WheelSource, parse_registry, registry
 from streamseg.segment.store import find_local, local_models, pull, resolve
 from tests.file_server import FileServer, serving
+from tests.networks import yolop
 from tests.test_inspect import RGB, SEG, write_onnx
 from tests.tiny_tflite import Operator, Tensor, options, tflite_file
 from tests.tiny_wheel import only_these_wheels, write_wheel
@@ -356,6 +359,19 @@ def test_official_onnx_files_are_used_as_they_are(tmp_path: Path, monkeypatch: p
     assert files_in(models_folder()) == ["tiny.onnx"]
 
 
+def test_a_pulled_lane_network_knows_its_preprocessing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = yolop(tmp_path / "official.onnx").read_bytes()
+    with serving(content) as server:
+        register(monkeypatch, dataclasses.replace(registry()["yolop"], sources=(UrlSource(server.url),)))
+        model = resolve("yolop")
+        assert read_records()["yolop.onnx"]["made_from"] == "yolop.onnx"
+    assert (sources_folder() / "yolop.onnx").read_bytes() == content
+    assert (model.licence, model.task, model.family) == ("MIT", "lanes", "classmap")
+    expected = Preprocess((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), letterbox=True)
+    assert Preprocess.from_metadata(model.facts.metadata) == expected
+    assert load_segmenter(model.path).class_names == registry()["yolop"].classes
+
+
 def test_two_processes_pull_at_once(server: FileServer, tmp_path: Path) -> None:
     program = """
 import sys, dataclasses
@@ -391,6 +407,8 @@ def test_the_registry_holds_what_it_should() -> None:
             assert (one.licence, one.format, one.classes) == ("Apache-2.0", "tflite", ("person",))
             assert [type(source) for source in one.sources] == [UrlSource, WheelSource]
             assert one.sha256 is not None
+        elif name.startswith("yolop"):
+            assert (one.licence, one.format, one.family, one.task) == ("MIT", "onnx", "classmap", "lanes")
     assert len({one.sources for one in entries.values()}) == len(entries)
 
 
@@ -405,6 +423,7 @@ def test_the_registry_holds_what_it_should() -> None:
             "keys missing or unknown: task",
         ),
         ("format: tflite", "format: keras", "bad format"),
+        ("letterbox: true", "letterboxed: true", "model 'yolop': bad preprocess"),
     ],
 )
 def test_a_bad_entry_is_named(old: str, new: str, message: str) -> None:

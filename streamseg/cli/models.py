@@ -174,6 +174,7 @@ def _info(args: argparse.Namespace) -> None:
             "family": graph.family,
             "inputs": [str(tensor) for tensor in graph.inputs],
             "outputs": [str(tensor) for tensor in graph.outputs],
+            "not_read": [str(tensor) for tensor in graph.unread],
             "layout": graph.layout,
             "dynamic": graph.dynamic,
             "precision": graph.precision,

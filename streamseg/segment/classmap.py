@@ -78,7 +78,8 @@ class ClassMapSegmenter:
     """Segments frames with a semantic network; one frame at a time, from one thread.
 
     A network with one output gives its classes. One with several outputs of two classes each (background and
-    something) gives "background" and one class an output, whose probabilities need not sum to one.
+    something) gives "background" and one class an output, whose probabilities need not sum to one; boxes beside such
+    outputs are not asked for.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class ClassMapSegmenter:
         self._preprocess = preprocess or Preprocess.from_metadata(facts.metadata)
         self._image = facts.image.name
         self._dtype: type[np.floating] = np.float16 if facts.image.dtype == "float16" else np.float32
-        self._heads = [tensor for tensor in facts.outputs if len(tensor.shape) == 4]
+        self._heads = facts.maps
         self._endings = [_ending(facts.path, tensor.name) for tensor in self._heads]
         self._input: ModelInput | None = None
         self._frame_sizes = ((0, 0), (0, 0))

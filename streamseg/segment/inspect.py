@@ -6,7 +6,7 @@ import ast
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ FAMILIES = {
     "yolo-seg": "boxes, class scores and mask coefficients, plus prototype masks (YOLOv8-seg, YOLO11-seg)",
     "yolo-seg-end2end": "the same with suppression inside the graph; known, not supported yet",
     "matte": "one opacity a pixel",
-    "classmap": "one plane of scores a class",
+    "classmap": "one plane of scores a class; or several maps of two classes, beside which boxes are left alone",
     "recurrent-matte": "an opacity a pixel, with states carried from frame to frame; known, not supported yet",
     "unknown": "not a segmentation network that streamseg knows",
 }
@@ -61,7 +61,8 @@ class GraphFacts:
         channels: of `image`; None where free or absent.
         detections, prototypes: names of the two outputs of a yolo-seg graph, else None.
         mask_coefficients: how many coefficients an instance has; 0 outside yolo-seg.
-        class_count: classes of yolo-seg or of the first output of a classmap; None where the graph leaves it open.
+        maps: outputs that hold the classes of a classmap; empty for other families.
+        class_count: classes of yolo-seg or of the first map of a classmap; None where the graph leaves it open.
         names: class names by index, from the metadata; empty where there are none.
         stride: from the metadata; None where there is none.
         task: ultralytics' task ("segment", "detect"), from the metadata.
@@ -81,6 +82,7 @@ class GraphFacts:
     detections: str | None
     prototypes: str | None
     mask_coefficients: int
+    maps: tuple[TensorFacts, ...]
     class_count: int | None
     names: Mapping[int, str]
     stride: int | None
@@ -106,6 +108,11 @@ class GraphFacts:
     def describe_outputs(self) -> str:
         """For messages: ``outputs: logits float32 [1,1000]``."""
         return "outputs: " + ("; ".join(map(str, self.outputs)) or "none")
+
+    @property
+    def unread(self) -> tuple[TensorFacts, ...]:
+        """Outputs of a classmap that are left alone: the boxes that YOLOP gives beside its maps."""
+        return tuple(tensor for tensor in self.outputs if tensor not in self.maps) if self.maps else ()
 
     def refusal(self) -> str:
         """Why this graph is no network to segment with, in one line with its tensors; for a `ModelLoadError`."""
@@ -148,6 +155,7 @@ def inspect_onnx(path: str | Path, data: bytes | None = None) -> GraphFacts:
 
     family, detections, prototypes = "unknown", None, None
     coefficients, class_count = 0, None
+    maps: tuple[TensorFacts, ...] = ()
     if image is not None and (found := _yolo_seg(outputs)):
         boxes, masks = found
         detections, prototypes = boxes.name, masks.name
@@ -163,8 +171,8 @@ def inspect_onnx(path: str | Path, data: bytes | None = None) -> GraphFacts:
         planes = [_planes(tensor, hw) for tensor in outputs]
         if planes == [1]:
             family = "matte"
-        elif planes and all(count and count > 1 for count in planes):
-            family, class_count = "classmap", planes[0]
+        elif maps := _class_maps(outputs, planes):
+            family, class_count = "classmap", _planes(maps[0], hw)
 
     return GraphFacts(
         path=path,
@@ -178,6 +186,7 @@ def inspect_onnx(path: str | Path, data: bytes | None = None) -> GraphFacts:
         detections=detections,
         prototypes=prototypes,
         mask_coefficients=coefficients,
+        maps=maps,
         class_count=class_count,
         names=names,
         stride=_whole(metadata.get("stride")),
@@ -281,6 +290,19 @@ def _planes(tensor: TensorFacts, input_hw: tuple[int | None, int | None]) -> int
         if fits:
             return count
     return None
+
+
+def _class_maps(outputs: Sequence[TensorFacts], planes: Sequence[int | None]) -> tuple[TensorFacts, ...]:
+    """The outputs that hold a class map's scores; none where the graph is no class map.
+
+    All of them, or (YOLOP) at least two maps of two classes beside a list of boxes (1, n, 4 + confidence + classes).
+    """
+    if all(count and count > 1 for count in planes):
+        return tuple(outputs)
+    pairs = tuple(tensor for tensor, count in zip(outputs, planes, strict=True) if count == 2)
+    rest = [tensor for tensor in outputs if tensor not in pairs]
+    boxes = all(len(tensor.shape) == 3 and (tensor.shape[2] or 0) > 5 for tensor in rest)
+    return pairs if len(pairs) > 1 and boxes else ()
 
 
 def _class_names(text: str | None) -> dict[int, str]:

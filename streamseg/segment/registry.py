@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ __all__ = ["Entry", "UrlSource", "WheelSource", "parse_registry", "registry"]
 
 _FORMATS = ("onnx", "tflite", "pt")
 _TASKS = ("segment", "matte", "lanes")
+_PREPROCESS = {"mean", "std", "letterbox"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -56,6 +58,7 @@ class Entry:
         format: of the file at the sources: "onnx", "tflite" or "pt".
         sha256: of that file; None where it is not known.
         sources: tried in order.
+        preprocess: what a semantic network was trained to see, as the metadata that `Preprocess` reads.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Entry:
     format: str
     sha256: str | None
     sources: tuple[UrlSource | WheelSource, ...]
+    preprocess: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def file_name(self) -> str:
@@ -94,8 +98,8 @@ def parse_registry(text: str) -> dict[str, Entry]:
 
 def _entry(name: str, fields: Mapping[str, Any], lists: Mapping[str, list[str]]) -> Entry:
     wanted = {"task", "family", "input", "classes", "licence", "notice", "format", "sha256", "sources"}
-    if set(fields) != wanted:
-        raise ValueError(f"model {name!r}: keys missing or unknown: {', '.join(sorted(set(fields) ^ wanted))}")
+    if wrong := (set(fields) - {"preprocess"}) ^ wanted:
+        raise ValueError(f"model {name!r}: keys missing or unknown: {', '.join(sorted(wrong))}")
     size = re.fullmatch(r"(\d+)x(\d+)", str(fields["input"]))
     checks = {
         "name": _NAME.fullmatch(name),
@@ -104,6 +108,7 @@ def _entry(name: str, fields: Mapping[str, Any], lists: Mapping[str, list[str]])
         "input": size,
         "sha256": fields["sha256"] is None or _SHA256.fullmatch(str(fields["sha256"])),
         "sources": fields["sources"],
+        "preprocess": set(fields.get("preprocess", {})) <= _PREPROCESS,
     }
     for key, right in checks.items():
         if not right:
@@ -123,4 +128,5 @@ def _entry(name: str, fields: Mapping[str, Any], lists: Mapping[str, list[str]])
         sources=tuple(
             WheelSource(**source) if "wheel" in source else UrlSource(**source) for source in fields["sources"]
         ),
+        preprocess={key: json.dumps(value) for key, value in fields.get("preprocess", {}).items()},
     )

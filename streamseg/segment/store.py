@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
+
 from streamseg.errors import ModelLoadError
 from streamseg.segment.cache import (
     cache_folder,
@@ -328,10 +330,23 @@ def _make_ready(entry: Entry, original: Path, ready: Path) -> None:
         data = convert(original.read_bytes(), metadata=metadata).SerializeToString(deterministic=True)
         record = {"made_from": entry.file_name, "converter": CONVERTER_VERSION}
     else:
-        data, record = original.read_bytes(), {"made_from": entry.file_name}
+        data, record = _onnx_bytes(entry, original), {"made_from": entry.file_name}
     facts = inspect_onnx(ready, data)
     if facts.family != entry.family:
         raise ModelLoadError(f"{entry.name} should be a {entry.family}: {facts.refusal()}")
     with replacing(ready) as file:
         file.write(data)
     write_record(ready.name, {**record, "sha256": hashlib.sha256(data).hexdigest()})
+
+
+def _onnx_bytes(entry: Entry, original: Path) -> bytes:
+    """The original as it is, or with what its makers left unsaid of its input written into its metadata."""
+    if not entry.preprocess:
+        return original.read_bytes()
+    try:
+        model = onnx.load(str(original))
+    except Exception as error:  # protobuf's DecodeError has moved between releases
+        raise ModelLoadError(f"what came as {original.name} is no ONNX file, or is damaged") from error
+    stated = {known.key: known.value for known in model.metadata_props}
+    onnx.helper.set_model_props(model, {"license": entry.licence, **entry.preprocess, **stated})
+    return bytes(model.SerializeToString(deterministic=True))
