@@ -32,6 +32,8 @@ if source.read_bytes() == b"broken":
     print("a remark", file=sys.stderr)
     sys.exit(print(f"streamseg: cannot open {source.name}: broken", file=sys.stderr) or 2)
 Path(words["--output"]).write_text("done")
+if "--events" in words:
+    Path(words["--events"]).write_text("kind,side\\ncut-in,left\\n" if "2" in source.name else "kind,side\\n")
 Path(words["--report"]).write_text(json.dumps({"frames": {"out": 7}, "fps": 3.5}))
 """
 
@@ -114,6 +116,14 @@ def test_an_interrupt_ends_what_runs_and_the_rest_waits(stand_in: Path, capsys: 
     Path("drives/2-slow.mp4").rename("drives/2.mp4")
     assert main(["batch", "drives", "--out", "out"]) == 0
     assert sorted(calls(stand_in)) == ["2.mp4", "3.mp4"]
+
+
+def test_events_of_all_videos_come_into_one_table(stand_in: Path) -> None:
+    touch("drives/1.mp4", "drives/2,b.mp4", "drives/3.mp4", "drives/broken/x.mp4")
+    touch("drives/broken/x.mp4", text="broken")
+    assert main(["batch", "drives/**/*.mp4", "--out", "out", "--events", "{}.csv"]) == 1
+    rows = list(csv.reader(Path("out/events.csv").read_text("utf-8").splitlines()))
+    assert rows == [["video", "kind", "side"], ["drives/2,b.mp4", "cut-in", "left"]]
 
 
 @pytest.mark.parametrize(

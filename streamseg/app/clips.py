@@ -105,7 +105,7 @@ class Clips:
             ) from error
         self._folder = folder
         self._legs = legs
-        self._name = name
+        self._name = re.sub(r"[^\w.+-]+", "-", name)  # a glob may have named the drive
         self._before_s, self._after_s, self._longest_s = before_s, after_s, longest_s
         self._exact = exact
         self._others = others or {}

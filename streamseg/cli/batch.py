@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
+import io
 import json
 import os
 import re
@@ -31,7 +33,7 @@ from streamseg.sources.grouping import group, video_files
 
 __all__ = ["add_parser"]
 
-_STATE, _SUMMARY = "batch.json", "summary.csv"
+_STATE, _SUMMARY, _EVENTS = "batch.json", "summary.csv", "events.csv"
 _LOOK_EVERY_S = 0.1
 # Nothing is imported from the current folder.
 _COMMAND = (sys.executable, "-P", "-m", "streamseg", "run")
@@ -45,10 +47,12 @@ def add_parser(commands: Any) -> None:
         "batch",
         help="run many videos, one after the other or several at once; goes on where it stopped",
         epilog="All options of `streamseg run` are passed on. In them, {} stands for a name of its own under --out for "
-        "each video: --results '{}.jsonl'. Without -o, '{}.mp4' is written.",
+        "each video: --results '{}.jsonl'. Without -o, '{}.mp4' is written. Tables of --events are also put into one.",
     )
     parser.add_argument("patterns", metavar="FILE|FOLDER|GLOB", nargs="+", help="videos; ** looks into all folders")
-    parser.add_argument("--out", metavar="DIR", required=True, help="where results, state and summary.csv go")
+    parser.add_argument(
+        "--out", metavar="DIR", required=True, help="where results, state, summary.csv and events.csv go"
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="videos at the same time (1)")
     parser.add_argument("--join", action="store_true", help="join the files of a drive, see docs/lanes.md")
     passed = _Passed(parser)
@@ -135,6 +139,7 @@ def _batch(args: argparse.Namespace, passed: _Passed) -> int:
             interrupted = crew.work(waiting, say)
     finally:
         replace_text(out / _SUMMARY, ledger.as_csv(files))
+        _gather_events(out / _EVENTS, options, items)
     counted = ledger.summary(files)
     told = ", ".join(f"{count} {outcome}" for outcome, count in counted.items())
     tell(f"{told}; see {out / _SUMMARY}" + ("; the same command goes on from here" if interrupted else ""))
@@ -189,6 +194,22 @@ def _joined(items: Sequence[_Item], out: Path, failed: list[Entry]) -> list[_Ite
     left_out = [path for path in places if path not in used]
     failed += [Entry(str(path), "failed", text) for path, text in zip(left_out, why, strict=True)]
     return joined
+
+
+def _gather_events(table: Path, options: Sequence[str], items: Sequence[_Item]) -> None:
+    """One table of the events of all videos, where each writes its own; the first column names the video."""
+    rows: list[str] = []
+    header = ""
+    for item in items:
+        own = [word.partition("=")[2] for word in _filled(options, item) if word.startswith("--events=")]
+        for path in (Path(name) for name in own if name.lower().endswith(".csv")):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                header, *found = path.read_text("utf-8").splitlines()
+                name = io.StringIO()
+                csv.writer(name, lineterminator="").writerow([str(item.source)])
+                rows += [f"{name.getvalue()},{row}" for row in found]
+    if header:
+        replace_text(table, "\n".join([f"video,{header}", *rows]) + "\n")
 
 
 def _output(options: Sequence[str], item: _Item) -> Path | None:

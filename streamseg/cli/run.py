@@ -57,6 +57,7 @@ _KEYS = {
     "events": "events.files",
     "page": "events.page",
     "clips": "events.clips",
+    "clips_exact": "events.clip_exact",
     "on_demand": "live.on_demand",
     "slate": "live.slate",
     "metrics": "live.metrics",
@@ -104,6 +105,8 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--events", metavar="FILE", action="append", help="task lanes: events as .csv or .json")
     parser.add_argument("--page", metavar="FILE.html", help="task lanes: one page about the drive")
     parser.add_argument("--clips", metavar="DIR", help="task lanes: a clip of each event")
+    exactly = "encode clips anew, so that they begin exactly"
+    parser.add_argument("--clips-exact", action="store_true", default=None, help=exactly)
     parser.add_argument("--encoder", metavar="NAME", help="video encoder, such as libx264 or h264_nvenc")
     parser.add_argument("--quality", metavar="Q", help="low, medium, high, lossless or the encoder's number")
     parser.add_argument(
