@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import pairwise
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from streamseg.cli import main
 from streamseg.errors import SourceOpenError
 from streamseg.frame import Output, Packet, Source
 from streamseg.sinks import open_sink
@@ -238,3 +240,13 @@ def test_folders_of_pictures_stay_what_they_are(tmp_path: Path) -> None:
     for name in ("._MOVI1.mp4", "out.partial.mp4"):
         (tmp_path / name).touch()
     assert [path.name for path in drive_files(tmp_path)] == ["MOVI1.mp4"]
+
+
+def test_no_output_replaces_a_file_of_the_drive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 2):
+        film(tmp_path / "card", f"MOVI{number}.mp4", frames=3)
+    (tmp_path / "drive.m3u").write_text("card/MOVI1.mp4\ncard/MOVI2.mp4\n")
+    for source in (tmp_path / "card", tmp_path / "card" / "MOVI*.mp4", tmp_path / "drive.m3u"):
+        assert main(["run", str(source), "-o", str(tmp_path / "card" / "MOVI2.mp4"), "--task", "lanes"]) == 2
+        assert re.search(r"MOVI2.mp4 is (a file of the source|the source itself); choose", capsys.readouterr().err)
+    assert clips.indices(tmp_path / "card" / "MOVI2.mp4") == [0, 1, 2]

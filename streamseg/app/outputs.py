@@ -17,6 +17,7 @@ from streamseg.frame import Output, Plane, Sink, Source
 from streamseg.sinks import LinesSink, MatteSink, open_sink, same_file
 from streamseg.sinks.images import is_picture_name
 from streamseg.sinks.recording import RecordingSink
+from streamseg.sources import drive_files, is_live_url, local_path
 from streamseg.units import parse_duration_s, parse_size_bytes
 from streamseg.web.preview import PreviewSink
 from streamseg.web.server import listen_address
@@ -54,9 +55,11 @@ def check_paths(settings: Settings, outputs: Sequence[str], protected: Sequence[
         raise ConfigError("- names a standard stream that is closed; open it or name a file")
     kind, value = parse_background(settings.background.spec)
     inputs = [(url, "the source itself")]
+    if url != "-" and not is_live_url(url):
+        inputs += [(str(file), "a file of the source") for file in drive_files(local_path(url))]
     if kind in ("image", "video"):
         inputs.append((value, "the background itself"))
-    inputs += [(path, "an input of this run") for path in (settings.model.name, *protected)]
+    inputs += [(path, "an input of this run") for path in (settings.model.name, settings.lanes.telemetry, *protected)]
     beside = [output.matte, output.results, output.report, *settings.events.files, settings.events.page]
     written = [path for path in (*outputs, *beside) if path]
     if "-" in beside:

@@ -26,6 +26,7 @@ __all__ = [
     "drive_files",
     "is_live_url",
     "live_opener",
+    "local_path",
     "open_source",
 ]
 
