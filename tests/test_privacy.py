@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from streamseg.app.privacy import PrivateTask, classes_hidden, look_ahead
+from streamseg.app.sight import Seen
 from streamseg.effects.privacy import (
     PEOPLE,
     Hidden,
@@ -19,9 +21,10 @@ from streamseg.effects.privacy import (
     coverage_of,
     hide,
 )
-from streamseg.frame import Output, Plane
+from streamseg.frame import Frame, Output, Plane
 from streamseg.pixels.planes import split
 from streamseg.segment.result import CarriedInstances
+from streamseg.sources import open_source
 from streamseg.temporal.covers import GRID, Cover, HeldCovers, Sighting, grid_of
 from tests import clips
 
@@ -237,13 +240,57 @@ def test_the_effect_paints_what_was_planned() -> None:
     assert [out.segmentation.covers[0].source for out in outputs] == ["bridged", "detected", "bridged"]
 
 
+class Whitened:
+    """A task that paints everything white."""
+
+    closed = False
+
+    def __call__(self, seen: Seen) -> Output:
+        planes = np.full_like(seen.frame.planes, 235)
+        return Output(seen.frame.with_picture(planes), f"frame {seen.frame.index}")
+
+    def prepare_change(self, settings, say):
+        return lambda: None
+
+    def record(self, output: Output) -> dict[str, object]:
+        return {"seen": output.segmentation}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_task_with_somebody_hidden_in_two_passes_and_in_one(tmp_path: Path) -> None:
+    clip = clips.make_clip(tmp_path / "a.mp4", frames=12, size_wh=(WIDTH, HEIGHT))
+    said: list[str] = []
+
+    def segment(frame: Frame) -> CarriedInstances:
+        return instances(walker(frame.seconds), scores=[0.9])
+
+    people = classes_hidden(people=True, vehicles=False)
+    assert "car" in classes_hidden(people=False, vehicles=True)
+    plan = look_ahead(open_source(str(clip)), segment, people, said.append)
+    assert said == ["first pass: person looked for in 12 frames of a.mp4"]
+    white = Whitened()
+    for task in (PrivateTask(white, plan), PrivateTask(white, HiddenClasses(people), segment)):
+        source, sources = open_source(str(clip)), []
+        while (frame := source.read()) is not None:
+            output = task(Seen(frame, None, STEP_S if frame.index else 0.0))
+            found = task.record(output)
+            assert found["seen"] == f"frame {frame.index}"
+            sources.append([cover["source"] for cover in found["hidden"]])
+            assert np.all(output.frame.planes == 235)
+        source.close()
+        assert sources == [["detected"]] * 12
+        task.close()
+        assert white.closed
+
+
 @pytest.mark.material
 def test_people_of_davis_are_hidden(material: Path) -> None:
     """Every fourth frame is looked at; two passes leave less than two percent of the dancer."""
     from streamseg.evaluate.davis import clips as davis_clips
     from streamseg.evaluate.davis import truth_of
     from streamseg.segment.load import load_segmenter
-    from streamseg.sources import open_source
 
     (clip,) = davis_clips(material / "datasets" / "davis", ["dance-twirl"])
     networks = sorted((material / "models").glob("yolov8n-seg*.onnx"))

@@ -21,6 +21,7 @@ import cv2
 
 from streamseg.app.clips import Clips
 from streamseg.effects.lanes import Drive
+from streamseg.effects.privacy import Hidden
 from streamseg.errors import ConfigError, SinkWriteError
 from streamseg.frame import Frame, Output, Packet, Source
 from streamseg.lanes.events import Event, events_csv, events_json
@@ -113,14 +114,16 @@ class EventLog:
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
         """Take in what the overlay noted on this picture; packets have no place here."""
-        if output.stands_in or not isinstance(output.segmentation, Drive):
+        seen = output.segmentation
+        drive = seen.seen if isinstance(seen, Hidden) else seen
+        if output.stands_in or not isinstance(drive, Drive):
             return
         now_s = output.frame.seconds
         if self._where and (not self._speeds or now_s - self._speeds[-1][0] >= _SPEED_EVERY_S):
             fix = self._where(now_s)
             if fix is not None:
                 self._speeds.append((now_s, fix.speed_m_s, fix.filled))
-        for event in output.segmentation.events:
+        for event in drive.events:
             if event.end_s is None or _key(event) not in self._pictures:
                 self._pictures[_key(event)] = _thumbnail(output.frame)
             if event.end_s is not None:
