@@ -5,6 +5,10 @@
 
 Runs the command once for each clip and leaves NAME.json in the folder. Without models after `--`, the material's
 yolov8n-seg at 640x640 competes, which is also what the ultralytics peer runs.
+
+    python benchmarks/end_to_end.py --material FOLDER --truth FOLDER
+
+writes the clips of known opacity that benchmarks/edges.py makes as a folder for `streamseg bench --quality`.
 """
 
 from __future__ import annotations
@@ -12,6 +16,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+
+import cv2
+import numpy as np
+from edges import known_alpha
 
 from streamseg.cli import main as streamseg
 from streamseg.evaluate.bench_clip import prepared
@@ -30,14 +38,29 @@ def scaled(clip: Path, height: int, folder: Path) -> Path:
     return prepared(clip, folder, height=height)
 
 
+def write_truth(material: Path, folder: Path) -> None:
+    for clip in known_alpha(material, clips=3, frames=20):
+        for kind, suffix, pictures in (
+            ("JPEGImages", "jpg", [picture[..., ::-1] for picture in clip.pictures]),
+            ("Annotations", "png", [(alpha > 127).view(np.uint8) for alpha in clip.alphas]),
+        ):
+            (folder / kind / clip.name).mkdir(parents=True, exist_ok=True)
+            for number, picture in enumerate(pictures):
+                cv2.imwrite(str(folder / kind / clip.name / f"{number:05}.{suffix}"), picture)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--material", type=Path, required=True)
     parser.add_argument("--peer", action="append", default=[])
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("end_to_end"))
+    parser.add_argument("--truth", type=Path, help="write these clips and do nothing else")
     parser.add_argument("--only", action="append", choices=CLIPS)
     parser.add_argument("rest", nargs="*", help="after --")
     args = parser.parse_args()
+    if args.truth:
+        write_truth(args.material, args.truth)
+        return 0
     args.out.mkdir(parents=True, exist_ok=True)
     rest = args.rest
     if "--model" not in rest:
