@@ -313,6 +313,23 @@ class EventSettings(_Section):
     confidence: float = Field(0.3, ge=0, le=1, description="nothing is concluded from lanes less sure than this")
 
 
+class PrivacySettings(_Section):
+    """Who is made unrecognisable, with any task."""
+
+    blur_people: bool = Field(False, description="blur people")
+    blur_vehicles: bool = Field(False, description="blur cars, trucks, buses, motorcycles, bicycles and trains")
+    model: str = Field("yolov8n-seg", description="the YOLO segmentation network (NAME or PATH) that looks for them")
+    confidence: float = Field(
+        0.1, ge=0, le=1, description="lowest score of what counts where somebody is expected; 0.25 begins a track"
+    )
+    two_passes: bool = Field(
+        True, description="look through a file first, so that the frames before a first sight are covered too"
+    )
+    hold_s: float = Field(
+        1.0, ge=0, le=30, description="in one pass: covered for so long after the last sight, seconds"
+    )
+
+
 class OutputSettings(_Section):
     """Where the result goes."""
 
@@ -404,6 +421,7 @@ class Settings(_Section):
     instances: InstanceSettings = InstanceSettings()
     lanes: LaneSettings = LaneSettings()
     events: EventSettings = EventSettings()
+    privacy: PrivacySettings = PrivacySettings()
     output: OutputSettings = OutputSettings()
     live: LiveSettings = LiveSettings()
 

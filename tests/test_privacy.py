@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from streamseg.app.privacy import PrivateTask, classes_hidden, look_ahead
 from streamseg.app.sight import Seen
+from streamseg.cli import main
 from streamseg.effects.privacy import (
     PEOPLE,
     Hidden,
@@ -26,7 +30,8 @@ from streamseg.pixels.planes import split
 from streamseg.segment.result import CarriedInstances
 from streamseg.sources import open_source
 from streamseg.temporal.covers import GRID, Cover, HeldCovers, Sighting, grid_of
-from tests import clips
+from tests import clips, networks
+from tests.test_run import yolo
 
 WIDTH, HEIGHT = 320, 180
 STEP_S = 1 / 30
@@ -268,7 +273,14 @@ def test_a_task_with_somebody_hidden_in_two_passes_and_in_one(tmp_path: Path) ->
 
     people = classes_hidden(people=True, vehicles=False)
     assert "car" in classes_hidden(people=False, vehicles=True)
-    plan = look_ahead(open_source(str(clip)), segment, people, said.append)
+
+    def submit(frame: Frame) -> Future[CarriedInstances]:
+        done: Future[CarriedInstances] = Future()
+        done.set_result(segment(frame))
+        return done
+
+    plan = look_ahead(open_source(str(clip)), submit, people, said.append, ahead=3)
+    assert len(plan) == 12
     assert said == ["first pass: person looked for in 12 frames of a.mp4"]
     white = Whitened()
     for task in (PrivateTask(white, plan), PrivateTask(white, HiddenClasses(people), segment)):
@@ -283,6 +295,42 @@ def test_a_task_with_somebody_hidden_in_two_passes_and_in_one(tmp_path: Path) ->
         assert sources == [["detected"]] * 12
         task.close()
         assert white.closed
+
+
+@pytest.mark.parametrize("passes", ["true", "false"])
+def test_from_the_command_line(passes: str, tmp_path: Path) -> None:
+    def noise(index: int) -> av.VideoFrame:
+        grey = np.random.default_rng(index).integers(0, 256, (180, 320), dtype=np.uint8)
+        return av.VideoFrame.from_ndarray(grey, format="gray").reformat(format="yuv420p")
+
+    clip = clips.make_clip(tmp_path / "a.mkv", frames=8, draw=noise, codec="ffv1", options={})
+    out, results = tmp_path / "out.mkv", tmp_path / "r.jsonl"
+    # The network sees a person on the left and a car on the right, whatever the picture.
+    command = ["run", str(clip), "-o", str(out), "--task", "lanes", "--set", "lanes.show=[]", "--results", str(results)]
+    command += ["--blur-people", "--set", f"privacy.model={yolo(tmp_path / 'y.onnx')}", "--quality", "lossless"]
+    assert main([*command, "--set", f"privacy.two_passes={passes}", "--quiet"]) == 0
+    with av.open(str(out)) as container:
+        for picture in container.decode(video=0):
+            detail = np.abs(np.diff(picture.to_ndarray(format="gray").astype(int), axis=1))
+            assert detail[90:120, 30:100].mean() < 8
+            assert detail[90:120, 220:300].mean() > 40
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [[(each["class"], each["source"]) for each in line["hidden"]] for line in lines] == [
+        [("person", "detected")]
+    ] * 8
+
+
+def test_what_cannot_be_hidden_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = clips.make_clip(tmp_path / "a.mp4", frames=3)
+    command = ["run", str(clip), "-o", "null:", "--task", "lanes", "--blur-vehicles"]
+    network = networks.matte(tmp_path / "m.onnx", size=64)
+    for more, message in (
+        (["--clips", str(tmp_path / "clips")], "in which nobody is blurred; leave out one of the two"),
+        (["--set", f"privacy.model={network}"], "privacy.model needs a YOLO segmentation network"),
+    ):
+        assert main([*command, *more]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
 
 
 @pytest.mark.material

@@ -87,6 +87,8 @@ def prepare(settings: Settings, say: Callable[[str], None], *, protected: Sequen
     """
     outputs = output_urls(settings, say)
     check_paths(settings, outputs, protected)
+    if settings.events.clips and (settings.privacy.blur_people or settings.privacy.blur_vehicles):
+        raise ConfigError("--clips are cut out of the source, in which nobody is blurred; leave out one of the two")
     return Preparation(settings, say, outputs)
 
 
@@ -121,7 +123,8 @@ def build(
         handed.callback(source.close)
         metrics = Metrics()
         sessions = sessions or Sessions()
-        setting = Setting(settings, source, metrics, sessions, source.info.live or several, say, stack)
+        shared = source.info.live or several
+        setting = Setting(settings, source, metrics, sessions, shared, say, stack, _second_opening(settings, say))
         seeing = see_and_paint(setting)
         task = seeing.task
         background = task if isinstance(task, VirtualBackground) else None
@@ -139,7 +142,7 @@ def build(
                 metrics=metrics,
                 interval_s=float(1 / source.info.rate) if source.info.rate else 1 / 30,
             )
-        sinks = open_sinks(settings, ready.outputs, source, task.record, alpha=alpha, slate=card, stack=handed)
+        sinks = open_sinks(settings, ready.outputs, source, seeing.record, alpha=alpha, slate=card, stack=handed)
         if isinstance(task, LanesTask) and (log := _event_log(settings, source, task)) is not None:
             handed.callback(log.close)
             sinks["events"] = log
@@ -188,6 +191,12 @@ def _event_log(settings: Settings, source: Source, task: LanesTask) -> EventLog 
         clips=clips,
         where=task.where,
     )
+
+
+def _second_opening(settings: Settings, say: Callable[[str], None]) -> Callable[[], Source] | None:
+    if settings.source.url == "-" or is_live_url(settings.source.url):
+        return None
+    return lambda: _open_source(settings, (), say, None)
 
 
 def _open_source(

@@ -1,7 +1,7 @@
 """`--blur-people` and `--blur-vehicles`: any task, with people or vehicles hidden in what it paints.
 
     hidden = classes_hidden(people=True, vehicles=False)
-    plan = look_ahead(open_source(url), segmenter, hidden, say)     # files: the first pass
+    plan = look_ahead(open_source(url), pool.submit, hidden, say)   # files: the first pass
     task = PrivateTask(task, plan)                                  # the second paints
     task = PrivateTask(task, HiddenClasses(hidden), segmenter)      # live: one pass, with memory
 
@@ -11,7 +11,10 @@ cut out of the source, where nobody is hidden: refuse `--clips` together with it
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -28,34 +31,57 @@ __all__ = ["PrivateTask", "classes_hidden", "look_ahead"]
 
 Segment = Callable[[Frame], Segmentation]
 
+_TOLD_EVERY_S = 10.0
+
 
 def classes_hidden(*, people: bool, vehicles: bool) -> frozenset[str]:
     """Names of the classes to hide."""
     return (PEOPLE if people else frozenset()) | (VEHICLES if vehicles else frozenset())
 
 
-def look_ahead(source: Source, segment: Segment, classes: frozenset[str], say: Callable[[str], None]) -> PlannedCovers:
+def look_ahead(
+    source: Source,
+    submit: Callable[[Frame], Future[Segmentation]],
+    classes: frozenset[str],
+    say: Callable[[str], None],
+    *,
+    ahead: int = 1,
+) -> PlannedCovers:
     """The first pass over a file: what to hide in each of its frames. Closes the source.
 
     Args:
         source: opened as that of the second pass will be, so that their frames have the same indices.
-        segment: gives `Instances` of a frame.
+        submit: asks for `Instances` of a frame.
         classes: names of those to hide.
-        say: receives a line at the end.
+        say: receives a line now and then.
+        ahead: how many frames are asked about before the first answer is awaited.
 
     Raises:
         StreamsegError: the source is lost, or the network fails.
     """
     sightings, store = HiddenClasses(classes), SightingStore()
-    count, last_s = 0, None
+    waiting: deque[tuple[float, Future[Segmentation]]] = deque()
+    last_s: float | None = None
+    told = time.monotonic()
+    total = source.info.frame_count
     try:
         with closing(source):
-            while (frame := source.read()) is not None:
+            ended = False
+            while not ended or waiting:
+                frame = None if ended else source.read()
+                ended = frame is None
                 source.take_packets()
-                found = sightings(segment(frame), 0.0 if last_s is None else frame.seconds - last_s)
-                store.add(found, frame.seconds)
-                count, last_s = count + 1, frame.seconds
-        say(f"first pass: {', '.join(sorted(classes))} looked for in {count} frames of {source.info.name}")
+                if frame is not None:
+                    waiting.append((frame.seconds, submit(frame)))
+                if waiting and (ended or len(waiting) > ahead):
+                    at_s, answer = waiting.popleft()
+                    found = sightings(answer.result(), 0.0 if last_s is None else at_s - last_s)
+                    store.add(found, at_s)
+                    last_s = at_s
+                if time.monotonic() - told >= _TOLD_EVERY_S:
+                    told = time.monotonic()
+                    say(f"first pass: {len(store)}{f'/{total}' if total else ''} frames")
+        say(f"first pass: {', '.join(sorted(classes))} looked for in {len(store)} frames of {source.info.name}")
         return store.plan()
     finally:
         store.close()

@@ -44,22 +44,25 @@ class SeeAndPaint:
         sight: tells what is known of each frame.
         paint: makes the picture; called once a frame, in order.
         pace: is told how long a frame takes besides the network.
+
+    Attributes:
+        paint: may be exchanged before the first frame.
     """
 
     def __init__(self, sight: Sight, paint: Callable[[Seen], Output], pace: Pace | None = None) -> None:
         self._sight = sight
-        self._paint = paint
+        self.paint = paint
         self._pace = pace
 
     def __call__(self, frame: Frame) -> Sequence[Output]:
         """Take one frame; the pictures of those that are ready."""
         began = time.perf_counter()
         seen = self._sight.see(frame)
-        outputs = [self._paint(one) for one in seen]
+        outputs = [self.paint(one) for one in seen]
         if self._pace is not None and seen:
             self._pace.processed(time.perf_counter() - began - self._sight.waited_s, seen[-1].dt_s)
         return outputs
 
     def finish(self) -> Sequence[Output]:
         """The pictures of the frames that wait."""
-        return [self._paint(one) for one in self._sight.finish()]
+        return [self.paint(one) for one in self._sight.finish()]

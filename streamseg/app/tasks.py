@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from streamseg.app.background import VirtualBackground
 from streamseg.app.network import Network, Sessions, class_ids, kept_classes, network_of
 from streamseg.app.overlays import InstancesTask, LanesTask, lane_finder
+from streamseg.app.privacy import PrivateTask, classes_hidden, look_ahead
 from streamseg.app.process import SeeAndPaint, Task
 from streamseg.app.seeing import sight_of
 from streamseg.app.sight import Moments, Pace, TwoSights, Unseen
 from streamseg.app.telemetry import whereabouts
 from streamseg.config import Settings
+from streamseg.effects.privacy import HiddenClasses
 from streamseg.engine import Beside, Metrics
 from streamseg.errors import ConfigError
-from streamseg.frame import Frame, Source
+from streamseg.frame import Frame, Output, Source
 from streamseg.segment.result import Segmentation
 from streamseg.segment.store import ResolvedModel, resolve
 from streamseg.sources.drive import DriveSource
@@ -42,6 +45,7 @@ class Setting:
         shared: the networks are shared with other runs.
         say: receives one-line remarks for the user.
         stack: closes what was opened.
+        reopen: opens the source a second time, where that gives the same frames again.
     """
 
     settings: Settings
@@ -51,6 +55,7 @@ class Setting:
     shared: bool
     say: Callable[[str], None]
     stack: ExitStack
+    reopen: Callable[[], Source] | None = None
 
     def moments(self) -> Moments:
         """Of the frames, for one way of seeing."""
@@ -80,12 +85,18 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seeing:
-    """A task that is ready: what the process thread does, and what that is made of."""
+    """A task that is ready: what the process thread does, and what that is made of; `private` hides somebody in it."""
 
     process: SeeAndPaint
     task: Task
     moments: tuple[Moments, ...]
     networks: tuple[Network, ...]
+    private: PrivateTask | None = None
+
+    @property
+    def record(self) -> Callable[[Output], dict[str, Any]]:
+        """What was seen in one frame, ready for JSON."""
+        return (self.private or self.task).record
 
 
 def see_and_paint(setting: Setting) -> Seeing:
@@ -97,7 +108,32 @@ def see_and_paint(setting: Setting) -> Seeing:
     build = {"background": _background, "instances": _instances, "lanes": _lanes}[setting.settings.task]
     seeing = build(setting)
     setting.stack.callback(seeing.task.close)
-    return seeing
+    privacy = setting.settings.privacy
+    hidden = classes_hidden(people=privacy.blur_people, vehicles=privacy.blur_vehicles)
+    return _with_hidden(setting, seeing, hidden) if hidden else seeing
+
+
+def _with_hidden(setting: Setting, seeing: Seeing, hidden: frozenset[str]) -> Seeing:
+    privacy = setting.settings.privacy
+    model = setting.resolved(privacy.model)
+    if model.family != "yolo-seg":
+        raise ConfigError(f"privacy.model needs a YOLO segmentation network, and {model.path.name} is none")
+    known = sorted(hidden & set(model.facts.names.values()))
+    if not known:
+        raise ConfigError(f"{model.path.name} knows none of {', '.join(sorted(hidden))}; choose another privacy.model")
+    found = setting.settings.model.model_copy(update={"confidence": privacy.confidence})
+    own = replace(setting, settings=setting.settings.model_copy(update={"model": found}))
+    network = own.network(model, class_ids(known, model.facts.names, model.path))
+    if privacy.two_passes and setting.reopen is not None:
+        plan = look_ahead(setting.reopen(), network.pool.submit, frozenset(known), setting.say, ahead=network.sessions)
+        private = PrivateTask(seeing.task, plan)
+    else:
+        look = HiddenClasses(known)
+        private = PrivateTask(
+            seeing.task, look, lambda frame: network.pool.submit(frame).result(), hold_s=privacy.hold_s
+        )
+    seeing.process.paint = private
+    return replace(seeing, private=private)
 
 
 def _background(setting: Setting) -> Seeing:

@@ -58,6 +58,8 @@ _KEYS = {
     "page": "events.page",
     "clips": "events.clips",
     "clips_exact": "events.clip_exact",
+    "blur_people": "privacy.blur_people",
+    "blur_vehicles": "privacy.blur_vehicles",
     "on_demand": "live.on_demand",
     "slate": "live.slate",
     "metrics": "live.metrics",
@@ -105,6 +107,8 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--events", metavar="FILE", action="append", help="task lanes: events as .csv or .json")
     parser.add_argument("--page", metavar="FILE.html", help="task lanes: one page about the drive")
     parser.add_argument("--clips", metavar="DIR", help="task lanes: a clip of each event")
+    for hidden in ("people", "vehicles"):
+        parser.add_argument(f"--blur-{hidden}", action="store_true", default=None, help=f"make {hidden} unrecognisable")
     exactly = "encode clips anew, so that they begin exactly"
     parser.add_argument("--clips-exact", action="store_true", default=None, help=exactly)
     parser.add_argument("--encoder", metavar="NAME", help="video encoder, such as libx264 or h264_nvenc")

@@ -152,6 +152,9 @@ class SightingStore:
         self._names: dict[str, int] = {}
         self._times: list[float] = []
 
+    def __len__(self) -> int:
+        return len(self._times)
+
     def add(self, sightings: Sequence[Sighting], time_s: float) -> None:
         """Take in the next frame."""
         rows = np.zeros(len(sightings), _ROW)
