@@ -93,6 +93,19 @@ def test_a_mask_that_flickers_is_steadied_by_time() -> None:
     assert swings[1] < 0.6 * swings[0]
 
 
+def test_what_the_tracker_has_not_confirmed_is_told_and_not_painted() -> None:
+    overlay = InstanceOverlay(InstancePainter(["masks"]), tracker=Tracker(sure=0.4))
+    unsure = seen([(40, 60, 140, 200)], [0]).pick(np.array([True]))
+    unsure.scores[:] = 0.3
+    overlay(grey(), unsure, 0.0)
+    for index in range(1, 4):
+        out = overlay(grey(index), unsure, 1 / 30)
+        assert np.array_equal(out.frame.planes, grey().planes)
+        assert isinstance(out.segmentation, Tracked)
+        assert out.segmentation.numbers.tolist() == [0]
+    assert not np.array_equal(InstanceOverlay()(grey(), unsure, 0.0).frame.planes, grey().planes)
+
+
 def test_a_semantic_network_is_painted_in_areas() -> None:
     probabilities = np.zeros((3, 40, 40), np.float32)
     probabilities[1, :, :20] = 1

@@ -13,7 +13,8 @@ import pytest
 
 from streamseg.frame import Colour, Frame, Origin
 from streamseg.lanes.classical import ClassicalLaneFinder
-from streamseg.lanes.markings import Points
+from streamseg.lanes.judge import quality
+from streamseg.lanes.markings import BirdsEye, Points
 from streamseg.lanes.model import CURVATURE, HEADING, MIDDLE, PITCH, WIDTH, fit
 from streamseg.lanes.result import Lanes
 from streamseg.lanes.search import search
@@ -86,6 +87,20 @@ def test_a_line_before_a_kerb_is_the_lane() -> None:
     found = search(both)
     assert found is not None
     assert found[0][WIDTH] == pytest.approx(2.4, abs=0.12)
+
+
+def test_a_lane_with_a_line_in_its_middle_is_two_lanes() -> None:
+    view = BirdsEye((960, 540), (0.5, 0.5))
+    grey = np.full((len(view.y), len(view.across)), 90, np.uint8)
+    shape = np.array([0, 2.7, 0, 0, 0.0])
+    outer = paint(shape.tolist(), dashed=True)
+    split = paint([1.35, 2.7, 0, 0, 0.0], dashed=True)
+    middle = split.x < 0.1 * split.y
+    both = (np.concatenate([getattr(outer, name), getattr(split, name)[middle]]) for name in Points.__slots__[:5])
+    found = search(outer)
+    assert found is not None
+    assert quality(view, grey, grey + 38, outer, shape, found[1]) > 1
+    assert quality(view, grey, grey + 38, Points(*both, outer.rows), shape, found[1]) == 0
 
 
 def test_the_filter_follows_time_and_not_frames() -> None:

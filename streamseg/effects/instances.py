@@ -39,10 +39,12 @@ class Tracked:
     Attributes:
         instances: what the network gave, of the wanted classes.
         numbers: (n,) int64; 0 where an instance has none yet.
+        followed: a tracker gave the numbers. In a clip, what it has not confirmed is not painted: it comes and goes.
     """
 
     instances: Things
     numbers: NDArray[np.int64]
+    followed: bool = False
 
 
 class InstancePainter:
@@ -76,6 +78,8 @@ class InstancePainter:
         masks = instances.masks() if wants_masks else []
         for index in range(len(instances) - 1, -1, -1):
             number, class_id = int(seen.numbers[index]), int(instances.class_ids[index])
+            if seen.followed and not number and dt_s > 0:
+                continue
             place = number if self._colour_by == "instance" and number else class_id
             colour = yuv_colour(COLOURS[place % len(COLOURS)], frame.colour, frame.height)
             if wants_masks:
@@ -253,7 +257,7 @@ def number(instances: Things, tracker: Tracker | None, dt_s: float) -> Tracked:
     """The instances with the numbers that the tracker gives them."""
     if tracker is None:
         return Tracked(instances, np.zeros(len(instances), np.int64))
-    return Tracked(instances, tracker(instances.boxes, instances.scores, instances.class_ids, dt_s))
+    return Tracked(instances, tracker(instances.boxes, instances.scores, instances.class_ids, dt_s), followed=True)
 
 
 def road_users(seen: Tracked) -> tuple[RoadUser, ...]:

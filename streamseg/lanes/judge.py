@@ -15,6 +15,8 @@ __all__ = ["plausible", "quality"]
 # surface's unevenness; taken from photographs with and without roads.
 _SCORE, _SHARE, _UNEVEN = 8.0, 0.45, 0.15
 _MOST_TINT = 16
+# Paint in a line inside the lane, as a share of its lines' own: an arrow or a seam, and the line of another lane.
+_INSIDE, _DIVIDED = 0.6, 1.0
 # Mean weight of the plainer line's paint that leaves doubt, and none.
 _FAINT, _PLAIN = 0.4, 0.55
 # Below this luma (video range) nothing can be told from black.
@@ -57,6 +59,10 @@ def quality(view: BirdsEye, luma: Plane, u: Plane, points: Points, shape: NDArra
     sides = [points.weight[on & (place * side > 0)] for side in (-1, 1)]
     plain = max(float(weight.mean()) if len(weight) else 0.0 for weight in sides)
     share *= min(max((plain - _FAINT) / (_PLAIN - _FAINT), 0.0), 1.0)
+    own = float(np.sqrt(sides[0].sum() * sides[1].sum()))
+    within, _ = np.histogram(place, np.linspace(-0.36, 0.36, 13), weights=points.weight)
+    divided = float((within[1:] + within[:-1]).max()) / max(own, 1e-6)
+    share *= min(max((_DIVIDED - divided) / (_DIVIDED - _INSIDE), 0.0), 1.0)
 
     rows = np.arange(0, len(view.y) * 7 // 10, 3)
     down = np.maximum(view.y[rows] + shape[PITCH], 0.02)
