@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
@@ -22,6 +24,7 @@ from streamseg.app.sight import (
     Moments,
     Seen,
     Sight,
+    TwoSights,
     Unseen,
 )
 from streamseg.errors import InferenceError
@@ -313,3 +316,48 @@ def test_a_close_look_is_finer_and_now_and_then_at_the_whole(way: str) -> None:
 def test_without_a_network_frames_pass() -> None:
     seen = through(Unseen(Moments()), [picture(index) for index in range(3)])
     assert [(one.frame.index, one.segmentation) for one in seen] == [(0, None), (1, None), (2, None)]
+
+
+def test_a_close_look_that_ends_after_a_cut_stays_in_its_window() -> None:
+    class Crops:
+        """Sees a small subject in the whole picture, which fills most of a window."""
+
+        class_names: tuple[str, ...] = ()
+
+        def __call__(self, frame: Frame) -> Matte:
+            alpha = np.zeros((36, 64), np.float32)
+            rows, columns = (slice(14, 22), slice(27, 37)) if frame.width == WIDTH else (slice(8, 28), slice(12, 52))
+            alpha[rows, columns] = 1
+            return Matte(alpha, (frame.width, frame.height))
+
+        def retune(self, *, confidence: float, iou: float) -> None:
+            raise AssertionError
+
+        def describe(self) -> dict[str, Any]:
+            return {}
+
+    pool = Pool([Crops()])
+    try:
+        sight = EveryFrame(CloseLook(pool, lambda said: said), Moments(), ahead=2)
+        frames = [picture(index, wall=WALL if index < 10 else OTHER_WALL, left=100) for index in range(20)]
+        seen = [*(one for frame in frames for one in sight.see(frame)), *sight.finish()]
+    finally:
+        pool.close()
+    assert [one.dt_s == 0 for one in seen].index(True, 1) == 10
+    assert max(float(one.segmentation.alpha.mean()) for one in seen) < 0.05
+
+
+def test_what_a_failing_network_leaves_without_a_partner_does_not_pile_up(network: Network, ask: Asking) -> None:
+    sight = TwoSights(Unseen(Moments()), EveryFrame(ask, Moments()))
+    network.broken = True
+    frames = [picture(index) for index in range(20)]
+    alive = [weakref.ref(frame.planes) for frame in frames]
+    while frames:
+        with pytest.raises(InferenceError):
+            sight.see(frames.pop(0))
+    gc.collect()  # a failure and its traceback hold each other
+    assert sum(one() is not None for one in alive) <= 2
+    network.broken = False
+    (seen,) = sight.see(picture(20))
+    assert seen.frame.index == 20
+    assert seen.beside is not None

@@ -70,3 +70,10 @@ def test_nothing_at_all() -> None:
     tracker = Tracker()
     assert number(tracker, [], 0.0) == []
     assert number(tracker, [at(1)], 0.0) == [1]
+
+
+def test_another_picture_begins_anew() -> None:
+    tracker = Tracker()
+    assert number(tracker, [at(100)], 0.0) == [1]
+    assert number(tracker, [at(100)], 0.0) == [2]
+    assert number(tracker, [at(100)], 0.1) == [2]

@@ -213,18 +213,22 @@ class CloseLook(Asking):
             self._box = SubjectBox(picture_wh, aspect=looked_at.width / looked_at.height)
             self._grid_hw = None
         box = self._box
-        window = box.window(moment.luma, moment.dt_s) if self._grid_hw else None
+        grid_hw = self._grid_hw
+        window = box.window(moment.luma, moment.dt_s) if grid_hw else None
         if window is not None:
             looked_at = looked_at.with_picture(crop(looked_at.planes, window))
 
         def whole(said: Segmentation) -> Segmentation:
             matte = self._digest(said)
             assert isinstance(matte, Matte)
-            if window is None or self._grid_hw is None:
-                self._grid_hw = (matte.alpha.shape[0] * 2, matte.alpha.shape[1] * 2)
-                alpha = cv2.resize(matte.alpha, self._grid_hw[::-1], interpolation=cv2.INTER_LINEAR)
+            # The answer may come when the next shot has begun: what belongs to that one is left alone.
+            if window is None or grid_hw is None:
+                doubled_hw = (matte.alpha.shape[0] * 2, matte.alpha.shape[1] * 2)
+                alpha = cv2.resize(matte.alpha, doubled_hw[::-1], interpolation=cv2.INTER_LINEAR)
+                if box is self._box:
+                    self._grid_hw = doubled_hw
             else:
-                alpha = paste(matte.alpha, window, picture_wh, self._grid_hw)
+                alpha = paste(matte.alpha, window, picture_wh, grid_hw)
             box.seen(alpha, moment.luma, window)
             return Matte(alpha, (moment.frame.width, moment.frame.height))
 
@@ -270,7 +274,11 @@ class TwoSights:
     def see(self, frame: Frame) -> Sequence[Seen]:
         """See `Sight`."""
         self._ahead.extend(self._first.see(frame))
-        self._beside.extend(self._second.see(frame))
+        try:
+            self._beside.extend(self._second.see(frame))
+        except InferenceError:
+            self._ahead.clear()  # or they would pile up while it fails; a live picture can do without them
+            raise
         return self._matched()
 
     def finish(self) -> Sequence[Seen]:

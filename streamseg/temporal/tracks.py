@@ -59,11 +59,13 @@ class Tracker:
             boxes: (n, 4) xyxy px.
             scores: (n,) in [0, 1].
             class_ids: (n,).
-            dt_s: seconds since the frame before; 0 for the first.
+            dt_s: seconds since the frame before; 0 where that has nothing to do with this one: tracks end there.
 
         Returns:
             (n,) numbers from 1; 0 where an instance has none, or not yet.
         """
+        if dt_s == 0:
+            self._tracks = []
         for track in self._tracks:
             track.unseen_s += dt_s
             track.box = track.box + track.velocity * dt_s
@@ -79,7 +81,7 @@ class Tracker:
                 index, track = int(candidates[row]), free[column]
                 _see(track, boxes[index].astype(np.float64), int(class_ids[index]))
                 taken.add(index)
-                if track.sights >= self._sights or dt_s == 0:
+                if track.sights >= self._sights:
                     numbers[index] = track.number
             matched = {column for _, column in pairs}
             free = [track for column, track in enumerate(free) if column not in matched]
