@@ -76,7 +76,7 @@ def feeder() -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def until(process: subprocess.Popen[str], true: Callable[[], Any], what: str, limit_s: float = 240) -> float:
+def until(process: subprocess.Popen[str], true: Callable[[], Any], what: str, limit_s: float = 400) -> float:
     began_s = time.monotonic()
     while not true():
         said = SAID.read_text()[-600:]
