@@ -242,7 +242,9 @@ class InstanceSettings(_Section):
         0.08, ge=0, le=1, description="a mask's past weighs half after this time, seconds; 0 does not steady it"
     )
     track: bool = Field(True, description="give each object a number that it keeps")
-    sure: float = Field(0.4, ge=0, le=1, description="score from which an object may get a number, and be painted in a clip")
+    sure: float = Field(
+        0.4, ge=0, le=1, description="score from which an object may get a number, and be painted in a clip"
+    )
     lasts_s: float = Field(1.5, ge=0, le=30, description="how long a number outlives the last sight, seconds")
     stuff: str = Field(
         "", description="a semantic network (NAME or PATH) whose classes are painted as areas beneath the objects"
