@@ -110,6 +110,7 @@ def test_an_interrupt_ends_what_runs_and_the_rest_waits(stand_in: Path, capsys: 
     assert signal.getsignal(signal.SIGINT) is before
     assert sorted(calls(stand_in)) == ["1.mp4", "2-slow.mp4"]
     assert [row["outcome"] for row in table().values()] == ["done", "interrupted", "waiting"]
+    assert [row["output"] for row in table().values()] == ["out/1.mp4", "", ""]
     assert capsys.readouterr().err.splitlines()[-1] == (
         "1 done, 1 interrupted, 1 waiting; see out/summary.csv; the same command goes on from here"
     )

@@ -312,7 +312,7 @@ class _Crew:
             wall_s=round(time.monotonic() - job.began, 2),
             frames=report.get("frames", {}).get("out"),
             fps=report.get("fps"),
-            output="" if job.output is None else str(job.output),
+            output=str(job.output) if job.output is not None and job.output.exists() else "",
             source=fingerprint(job.item.files),
             options=job.options,
         )
@@ -360,7 +360,7 @@ def _shown(total: int, *, quiet: bool) -> Iterator[Callable[[str, int], None]]:
 
         def show(line: str, through: int) -> None:
             if line:
-                bar.console.print(line, markup=False, highlight=False)
+                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
             bar.update(task, completed=through)
 
         yield show
