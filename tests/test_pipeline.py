@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -321,3 +321,31 @@ def test_nothing_kept_back_is_written_after_a_failure() -> None:
         pipeline.wait(10)
     assert sink.indices in ([], [0])
     assert sink.finished == 0
+
+
+def test_what_was_kept_back_is_written_as_it_is_made() -> None:
+    written = threading.Semaphore()
+
+    class Slow:
+        def __init__(self) -> None:
+            self._kept: list[Frame] = []
+
+        def __call__(self, of: Frame) -> list[Output]:
+            self._kept.append(of)
+            return []
+
+        def finish(self) -> Iterator[Output]:
+            for of in self._kept:
+                assert written.acquire(timeout=10), "the one before was never written"
+                yield Output(of)
+
+    class Telling(StubSink):
+        def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
+            super().write(output, packets)
+            written.release()
+
+    sink = Telling()
+    pipeline = Pipeline(StubSource(12), Slow(), [sink])
+    pipeline.start()
+    assert pipeline.wait(30)
+    assert (sink.indices, sink.finished) == (list(range(12)), 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from streamseg.app.sight import Pace, Seen, Sight
@@ -63,6 +63,6 @@ class SeeAndPaint:
             self._pace.processed(time.perf_counter() - began - self._sight.waited_s, seen[-1].dt_s)
         return outputs
 
-    def finish(self) -> Sequence[Output]:
+    def finish(self) -> Iterator[Output]:
         """The pictures of the frames that wait."""
-        return [self.paint(one) for one in self._sight.finish()]
+        return (self.paint(one) for one in self._sight.finish())

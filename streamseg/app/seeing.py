@@ -24,6 +24,11 @@ from streamseg.temporal import AutoInterval, StillScene
 
 __all__ = ["sight_of"]
 
+# However seldom the network is to look: what it said is too old to be carried after half a second anyway.
+_FARTHEST_APART = 30
+# Frames that wait for keyframes, at most, where more keyframes ahead would only spare the network a short wait.
+_MOST_WAITING = 60
+
 
 def sight_of(
     settings: Settings,
@@ -52,7 +57,7 @@ def sight_of(
     mode, _, number = temporal.mode.partition(":")
     every = int(number or 1)
     if fps is not None:
-        every = max(1, round(float(rate) / fps))
+        every = min(_FARTHEST_APART, max(1, round(float(rate) / fps)))
         mode = "keyframes" if every > 1 else "every"
     ask = Asking(network.pool, digest) if digest else Asking(network.pool)
     if digest and temporal.roi:
@@ -63,7 +68,7 @@ def sight_of(
         whole = ask if isinstance(ask, CloseLook) else Asking(network.pool)  # there is nothing to carry
         return EveryFrame(whole, moments, ahead=ahead, still=still), None
     if not live:
-        ahead = network.sessions
+        ahead = max(1, min(network.sessions, _MOST_WAITING // every - 1))
         return FileKeyframes(ask, moments, every=every, both_sides=both_sides, ahead=ahead, still=still), None
     pace: Pace = FixedPace(every) if mode == "keyframes" else AutoInterval(float(1 / rate))
     locked = temporal.sync == "locked"

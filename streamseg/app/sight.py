@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -81,8 +81,8 @@ class Sight(Protocol):
         """
         ...
 
-    def finish(self) -> Sequence[Seen]:
-        """No frame follows: those that wait."""
+    def finish(self) -> Iterable[Seen]:
+        """No frame follows: those that wait, one by one."""
         ...
 
 
@@ -333,9 +333,10 @@ class EveryFrame:
         self.waited_s = 0.0
         return [self._settle() for _ in range(len(self._waiting) - self._ahead)]
 
-    def finish(self) -> Sequence[Seen]:
+    def finish(self) -> Iterator[Seen]:
         """See `Sight`."""
-        return [self._settle() for _ in range(len(self._waiting))]
+        while self._waiting:
+            yield self._settle()
 
     def _settle(self) -> Seen:
         moment = self._waiting.popleft()
@@ -412,12 +413,10 @@ class FileKeyframes:
             seen += self._resolve()
         return seen
 
-    def finish(self) -> Sequence[Seen]:
+    def finish(self) -> Iterator[Seen]:
         """See `Sight`."""
-        seen: list[Seen] = []
         while self._stretches:
-            seen += self._resolve()
-        return seen
+            yield from self._resolve()
 
     def _is_still(self, moment: _Moment, last: _Stretch) -> bool:
         if self._still is None:

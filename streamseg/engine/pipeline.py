@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
@@ -49,8 +49,8 @@ class Process(Protocol):
         """Take one frame; the pictures that are ready."""
         ...
 
-    def finish(self) -> Sequence[Output]:
-        """No frame follows: the pictures that were kept back. Not called after a failure."""
+    def finish(self) -> Iterable[Output]:
+        """No frame follows: the pictures that were kept back, one by one. Not called after a failure."""
         ...
 
 
@@ -232,7 +232,11 @@ class Pipeline:
                 outputs = self._process(item.frame)
             hand_on(outputs)
         if self._failure is None:
-            hand_on(self._process.finish())
+            # Each as it is made: a slow end goes on before the eyes of `wait`, and an abort ends it.
+            for output in self._process.finish():
+                if self._failure is not None:
+                    break
+                hand_on([output])
             rest = [packet for packets in (*behind, trailing) for packet in packets]
             if rest:
                 self._hand_on(_Finished(None, rest))
