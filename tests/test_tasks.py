@@ -137,6 +137,27 @@ def test_instances_are_numbered_painted_and_told(still: Path, coco: Path, tmp_pa
     assert change.mean() < 0.01
 
 
+def test_road_users_are_those_that_were_asked_for(still: Path, tmp_path: Path) -> None:
+    names = ("person", "bicycle", "horse")
+    network = networks.yolo_seg(tmp_path / "farm.onnx", DETECTIONS, PROTOTYPES, names=names)
+    results = tmp_path / "lanes.jsonl"
+    assert run(still, "--task", "lanes", "--users", network, "--classes", "horse", "--results", results) == 0
+    assert {user["class"] for one in lines(results) for user in one.get("road_users", [])} == {"horse"}
+
+
+def test_a_turned_drive_has_telemetry_and_clips(drive: Path, tmp_path: Path) -> None:
+    table = tmp_path / "gps.csv"
+    table.write_text("\n".join(f"2026-01-02T08:00:{second:02d}Z,51.5,7,20" for second in range(12)))
+    table.write_text("time,lat,lon,speed_m_s\n" + table.read_text())
+    events, clips = tmp_path / "events.json", tmp_path / "clips"
+    args = ["--task", "lanes", "--mirror", "--telemetry", table, "--results", tmp_path / "events"]
+    assert run(drive, *args, "--events", events, "--clips", clips) == 0
+    (event,) = json.loads(events.read_text())
+    assert (event["side"], event["speed_m_s"]) == ("left", pytest.approx(20))
+    assert len(list(clips.iterdir())) == 1
+    assert len(lines(tmp_path / "events")) == 7 * RATE, "a file may be called as the log of events is"
+
+
 def test_speed_and_place_stand_in_the_events(drive: Path, tmp_path: Path) -> None:
     rows = [f"2026-01-02T08:00:{second:02d}Z,51.5,{7 + second / 1000},20" for second in range(12)]
     table = tmp_path / "gps.csv"
@@ -165,6 +186,11 @@ def test_speed_and_place_stand_in_the_events(drive: Path, tmp_path: Path) -> Non
         (["--task", "lanes", "--set", "lanes.vanishing=2,3"], "shares of the picture"),
         (["--task", "lanes", "--events", "{drive}"], "is the source itself"),
         (["--task", "instances", "--model", "{coco}", "--set", "model.mean=1,2"], "three numbers"),
+        (["--task", "instances", "--model", "{coco}", "--background", "green"], "--background is for task background"),
+        (["--task", "instances", "--model", "{coco}", "--matte", "m.mkv"], "--matte is for task background"),
+        (["--events", "e.csv"], "add --task lanes"),
+        (["--users", "{coco}"], "--users is for task lanes"),
+        (["--task", "lanes", "--users", "{coco}", "--events", "{coco}"], "is an input of this run"),
     ],
 )
 def test_what_cannot_be_is_one_line(

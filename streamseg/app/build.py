@@ -13,10 +13,10 @@ from streamseg.app.clips import Clips, legs_of
 from streamseg.app.journey import EventLog
 from streamseg.app.live import Demand, Slate, connect
 from streamseg.app.network import Sessions
-from streamseg.app.outputs import check_paths, is_live_output, open_sinks, output_urls
+from streamseg.app.outputs import check_paths, check_task, is_live_output, open_sinks, output_urls
 from streamseg.app.overlays import LanesTask
 from streamseg.app.run import Run
-from streamseg.app.tasks import Setting, see_and_paint
+from streamseg.app.tasks import Setting, see_and_paint, unwrapped
 from streamseg.config import Settings, parse_background
 from streamseg.engine import Beside, FailClosed, Metrics, Paced, Pipeline, Reconnecting, Reopening
 from streamseg.errors import ConfigError, StreamsegError
@@ -85,6 +85,7 @@ def prepare(settings: Settings, say: Callable[[str], None], *, protected: Sequen
     Raises:
         ConfigError: something cannot be as asked.
     """
+    check_task(settings)
     outputs = output_urls(settings, say)
     check_paths(settings, outputs, protected)
     if settings.events.clips and (settings.privacy.blur_people or settings.privacy.blur_vehicles):
@@ -143,9 +144,12 @@ def build(
                 interval_s=float(1 / source.info.rate) if source.info.rate else 1 / 30,
             )
         sinks = open_sinks(settings, ready.outputs, source, seeing.record, alpha=alpha, slate=card, stack=handed)
-        if isinstance(task, LanesTask) and (log := _event_log(settings, source, task)) is not None:
+        if isinstance(task, LanesTask) and (log := _event_log(settings, unwrapped(source), task)) is not None:
             handed.callback(log.close)
-            sinks["events"] = log
+            name_of_log = "events"
+            while name_of_log in sinks:  # a file may be called so
+                name_of_log += "'"
+            sinks[name_of_log] = Reopening(None, name=name_of_log, first=log) if source.info.live else log
         if ready.demand is not None:
             ready.demand.ask(_readers(sinks, stack))
         pipeline = Pipeline(source, closed or seeing.process, list(sinks.values()), metrics=metrics, stand_in=closed)

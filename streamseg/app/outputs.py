@@ -42,6 +42,19 @@ def output_urls(settings: Settings, say: Callable[[str], None]) -> list[str]:
     return [chosen]
 
 
+def check_task(settings: Settings) -> None:
+    """Refuse outputs that the task has nothing for.
+
+    Raises:
+        ConfigError: such an output is asked for.
+    """
+    task, events = settings.task, settings.events
+    if task != "background" and settings.output.matte:
+        raise ConfigError(f"--matte is for task background, and the task is {task}; leave it out")
+    if task != "lanes" and (events.files or events.page or events.clips):
+        raise ConfigError(f"--events, --page and --clips are for task lanes, and the task is {task}; add --task lanes")
+
+
 def check_paths(settings: Settings, outputs: Sequence[str], protected: Sequence[str]) -> None:
     """Refuse outputs that would overwrite an input or each other.
 
@@ -59,7 +72,8 @@ def check_paths(settings: Settings, outputs: Sequence[str], protected: Sequence[
         inputs += [(str(file), "a file of the source") for file in drive_files(local_path(url))]
     if kind in ("image", "video"):
         inputs.append((value, "the background itself"))
-    inputs += [(path, "an input of this run") for path in (settings.model.name, settings.lanes.telemetry, *protected)]
+    read = (settings.model.name, settings.lanes.users, settings.instances.stuff, settings.lanes.telemetry, *protected)
+    inputs += [(path, "an input of this run") for path in read]
     beside = [output.matte, output.results, output.report, *settings.events.files, settings.events.page]
     written = [path for path in (*outputs, *beside) if path]
     if "-" in beside:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamseg.app.sight import Seen
@@ -78,12 +78,18 @@ class LanesTask:
         settings: of the run.
         finder: of lanes.
         metrics: receives the time of every stage.
-        users: whether a second network looks for road users.
+        users: classes of road users that a second network looks for; empty: there is none.
         where: position and speed at a time of the video; None: nobody knows.
     """
 
     def __init__(
-        self, settings: Settings, finder: LaneFinder, metrics: Metrics, *, users: bool, where: Where | None = None
+        self,
+        settings: Settings,
+        finder: LaneFinder,
+        metrics: Metrics,
+        *,
+        users: Sequence[str],
+        where: Where | None = None,
     ) -> None:
         self.where = where
         self._finder = finder
@@ -94,7 +100,8 @@ class LanesTask:
         self._users: RoadUsers | None = None
         if users:
             # What it found stands beside every frame already: it is asked each time.
-            self._users = RoadUsers(lambda frame: self._beside(), every_s=0.0, painter=_painter(settings.instances))
+            painter = _painter(settings.instances)
+            self._users = RoadUsers(lambda frame: self._beside(), every_s=0.0, classes=users, painter=painter)
         self._overlay = self._made(settings)
 
     def __call__(self, seen: Seen) -> Output:

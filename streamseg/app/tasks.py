@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,15 +18,16 @@ from streamseg.app.sight import Moments, Pace, TwoSights, Unseen
 from streamseg.app.telemetry import whereabouts
 from streamseg.config import Settings
 from streamseg.effects.privacy import HiddenClasses
-from streamseg.engine import Beside, Metrics
+from streamseg.engine import Beside, Metrics, Paced
 from streamseg.errors import ConfigError
 from streamseg.frame import Frame, Output, Source
 from streamseg.segment.result import Segmentation
 from streamseg.segment.store import ResolvedModel, resolve
 from streamseg.sources.drive import DriveSource
 from streamseg.sources.file import FileSource
+from streamseg.sources.oriented import Oriented
 
-__all__ = ["Seeing", "Setting", "see_and_paint"]
+__all__ = ["Seeing", "Setting", "see_and_paint", "unwrapped"]
 
 # What a drive's road users are, where nobody says.
 _ROAD_USERS = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "traffic light")
@@ -163,6 +164,8 @@ def _instances(setting: Setting) -> Seeing:
             f"opacity; choose another with --model, such as {_INSTANCES_MODEL}"
         )
     network = setting.network(model, wanted)
+    if model.family == "classmap":
+        class_ids(settings.instances.classes, dict(enumerate(network.pool.class_names)), model.path)
     moments = setting.moments()
     sight, pace = sight_of(settings, setting.source, network, moments, both_sides=model.family == "classmap")
     networks, all_moments = [network], [moments]
@@ -185,6 +188,7 @@ def _lanes(setting: Setting) -> Seeing:
     networks: list[Network] = []
     moments = [setting.moments()]
     pace: Pace | None = None
+    followed: Sequence[str] = ()
     if by_network:
         if settings.model.name == "auto":
             raise ConfigError("lanes.finder network needs a network for lanes; name one with --model")
@@ -200,15 +204,16 @@ def _lanes(setting: Setting) -> Seeing:
         if model.family != "yolo-seg":
             raise ConfigError(f"lanes.users needs a YOLO segmentation network, and {model.path.name} is none")
         known = set(model.facts.names.values())
-        classes = settings.instances.classes or [name for name in _ROAD_USERS if name in known]
-        networks.append(setting.network(model, class_ids(classes, model.facts.names, model.path)))
+        followed = settings.instances.classes or [name for name in _ROAD_USERS if name in known]
+        networks.append(setting.network(model, class_ids(followed, model.facts.names, model.path)))
         moments.append(setting.moments())
         beside, _ = sight_of(settings, source, networks[-1], moments[-1], both_sides=False, fps=lanes.users_fps)
         sight = TwoSights(sight, beside)
     where = None
-    if isinstance(source, FileSource | DriveSource):
+    file = unwrapped(source)
+    if isinstance(file, FileSource | DriveSource):
         where = whereabouts(
-            source,
+            file,
             Path(settings.source.url),
             file=lanes.telemetry,
             offset_s=lanes.telemetry_offset_s,
@@ -216,8 +221,15 @@ def _lanes(setting: Setting) -> Seeing:
         )
     elif lanes.telemetry:
         raise ConfigError(f"lanes.telemetry is for video files, and {source.info.name} is none; leave it out")
-    task = LanesTask(settings, finder, setting.metrics, users=bool(lanes.users), where=where)
+    task = LanesTask(settings, finder, setting.metrics, users=followed, where=where)
     return Seeing(SeeAndPaint(sight, task, pace), task, tuple(moments), tuple(networks))
+
+
+def unwrapped(source: Source) -> Source:
+    """The source itself, of one that is turned or played in real time."""
+    while isinstance(source, Paced | Oriented):
+        source = source.inner
+    return source
 
 
 def _itself(frame: Frame) -> Frame:

@@ -18,7 +18,7 @@ from streamseg.app import Fleet, Run
 from streamseg.cli.log import Voice, logged
 from streamseg.cli.progress import progress, status_line
 from streamseg.config import Settings, load_runs
-from streamseg.errors import PipelineStuckError, SinkWriteError, StreamsegError, redact
+from streamseg.errors import ConfigError, PipelineStuckError, SinkWriteError, StreamsegError, redact
 from streamseg.sources import is_live_url
 from streamseg.web.notify import Notifier
 from streamseg.web.server import listen_address
@@ -66,6 +66,18 @@ _KEYS = {
     "report": "output.report",
     "matte": "output.matte",
     "results": "output.results",
+}
+
+# What a task does not know is refused: whoever asks for another background wants nobody to see the room.
+_TASKS = {
+    "background": ("background",),
+    "fit": ("background",),
+    "keep": ("background",),
+    "keep_largest": ("background",),
+    "classes": ("instances", "lanes"),
+    "users": ("lanes",),
+    "telemetry": ("lanes",),
+    "telemetry_offset": ("lanes",),
 }
 
 
@@ -149,8 +161,18 @@ def _run(args: argparse.Namespace) -> int:
         camera = is_live_url(args.source or "") and "://" not in (args.source or "")
         arguments["source.format" if camera and "-" not in (args.output or []) else "output.format"] = args.format
 
+    given = [name for name in _TASKS if getattr(args, name) is not None]
+
     def load() -> Mapping[str, Settings]:
-        return load_runs(args.config, args.set, arguments)
+        settings = load_runs(args.config, args.set, arguments)
+        tasks = {own.task for own in settings.values()}
+        for name in given:
+            if not tasks & set(_TASKS[name]):
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} is for task {' or '.join(_TASKS[name])}, and the task is "
+                    f"{', '.join(sorted(tasks))}; leave it out"
+                )
+        return settings
 
     voice = Voice(quiet=args.quiet, as_json=args.log_json)
     try:

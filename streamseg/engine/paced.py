@@ -19,28 +19,28 @@ class Paced:
     """Another source in real time, for outputs that are watched while it runs; a `Source` that loses nothing."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self.inner = source
         self._stopping = threading.Event()
         self._start_s: float | None = None
 
     @property
     def info(self) -> VideoInfo:
         """What is known before the first frame."""
-        return self._source.info
+        return self.inner.info
 
     @property
     def notices(self) -> Sequence[str]:
         """One-line remarks for the user, so far."""
-        return self._source.notices
+        return self.inner.notices
 
     @property
     def counts(self) -> Mapping[str, int]:
         """Irregularities so far, by name."""
-        return self._source.counts
+        return self.inner.counts
 
     def read(self) -> Frame | None:
         """The next frame, when it is its time; None at the end and after `interrupt`."""
-        frame = self._source.read()
+        frame = self.inner.read()
         if frame is None:
             return None
         now = time.monotonic()
@@ -52,13 +52,13 @@ class Paced:
 
     def take_packets(self) -> list[Packet]:
         """The packets of the copied tracks since the last call."""
-        return self._source.take_packets()
+        return self.inner.take_packets()
 
     def interrupt(self) -> None:
         """Make `read` end; from any thread."""
         self._stopping.set()
-        self._source.interrupt()
+        self.inner.interrupt()
 
     def close(self) -> None:
         """Let go of the source."""
-        self._source.close()
+        self.inner.close()

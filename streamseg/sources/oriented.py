@@ -15,14 +15,14 @@ class Oriented:
     """Another source, turned by `rotate` degrees clockwise (0, 90, 180, 270), then mirrored; a `Source`."""
 
     def __init__(self, source: Source, rotate: int, *, mirror: bool) -> None:
-        self._source = source
+        self.inner = source
         self._rotate = rotate
         self._mirror = mirror
 
     @property
     def info(self) -> VideoInfo:
         """What is known before the first frame, of the turned picture."""
-        info = self._source.info
+        info = self.inner.info
         if self._rotate not in (90, 270):
             return info
         return replace(
@@ -36,16 +36,16 @@ class Oriented:
     @property
     def notices(self) -> Sequence[str]:
         """One-line remarks for the user, so far."""
-        return self._source.notices
+        return self.inner.notices
 
     @property
     def counts(self) -> Mapping[str, int]:
         """Irregularities so far, by name."""
-        return self._source.counts
+        return self.inner.counts
 
     def read(self) -> Frame | None:
         """The next frame; None at the end."""
-        frame = self._source.read()
+        frame = self.inner.read()
         if frame is None:
             return None
         name, size_wh = frame.origin.name, frame.origin.size_wh
@@ -54,12 +54,12 @@ class Oriented:
 
     def take_packets(self) -> list[Packet]:
         """The packets of the copied tracks since the last call."""
-        return self._source.take_packets()
+        return self.inner.take_packets()
 
     def interrupt(self) -> None:
         """Make `read` end; from any thread."""
-        self._source.interrupt()
+        self.inner.interrupt()
 
     def close(self) -> None:
         """Let go of the source."""
-        self._source.close()
+        self.inner.close()
