@@ -13,6 +13,7 @@ import pytest
 
 from streamseg.frame import Colour, Frame, Origin
 from streamseg.lanes.classical import ClassicalLaneFinder
+from streamseg.lanes.events import LaneEvents
 from streamseg.lanes.judge import quality
 from streamseg.lanes.markings import BirdsEye, Points
 from streamseg.lanes.model import CURVATURE, HEADING, MIDDLE, PITCH, WIDTH, fit
@@ -171,7 +172,7 @@ def test_a_road_without_paint_is_said_to_be_unknown() -> None:
     assert seen[-1][1].confidence == 0
 
 
-@pytest.mark.parametrize("kind", ["black", "grey", "noise", "upside down", "tiny"])
+@pytest.mark.parametrize("kind", ["black", "grey", "noise", "upside down", "on its side", "tiny"])
 def test_nothing_is_found_where_there_is_no_road(kind: str) -> None:
     finder = ClassicalLaneFinder()
     rng = np.random.default_rng(2)
@@ -186,9 +187,76 @@ def test_nothing_is_found_where_there_is_no_road(kind: str) -> None:
         elif kind == "upside down":
             planes = next(source)[0]
             planes[: size[1]] = planes[: size[1]][::-1].copy()
+        elif kind == "on its side":
+            planes, luma = np.full((SIZE[0] * 3 // 2, SIZE[1]), 128, np.uint8), next(source)[0][: SIZE[1]]
+            planes[: SIZE[0]] = np.rot90(luma)
         lanes = finder(frame(planes, index), None, 0.3 if index else 0.0)
         assert lanes.left is None
         assert lanes.right is None
+
+
+def right_or_nothing(seen: list[tuple[Truth, Lanes]], within: float) -> float:
+    """The share of frames with a lane, none of which may be another one than the car's."""
+    shown = [(truth, lanes) for truth, lanes in seen if lanes.offset is not None]
+    assert all(abs(lanes.offset - truth.offset_lanes) < within for truth, lanes in shown)
+    return len(shown) / len(seen)
+
+
+def test_a_phone_held_upright() -> None:
+    drive = replace(drives(11)["straight"], size_wh=(270, 480), focal=1.8, length_s=2.0, rate_fps=15.0)
+    finder = ClassicalLaneFinder()
+    seen = [(truth, finder(frame(planes), None, 1 / 15)) for planes, truth in drive.frames()]
+    assert right_or_nothing(seen, 0.1) > 0.5
+
+
+def test_a_parked_car_neither_shakes_nor_reports() -> None:
+    planes, truth = next(replace(drives(11)["straight"], size_wh=SIZE).frames())
+    finder, events = ClassicalLaneFinder(), LaneEvents()
+    seen = []
+    for index in range(150):
+        lanes = finder(frame(planes, index), None, 0.1 if index else 0.0)
+        assert not events(lanes, (), index / 10)
+        seen.append((truth, lanes))
+    assert right_or_nothing(seen, 0.05) == 1
+    assert np.std([lanes.offset for _, lanes in seen[20:]]) < 1e-3
+
+
+def test_frames_at_uneven_times() -> None:
+    """A variable frame rate, from 60 frames a second to 5."""
+    drive = replace(drives(11)["departure"], size_wh=SIZE, rate_fps=60.0, length_s=4.0)
+    gaps = np.random.default_rng(4).choice([1, 2, 4, 12], 200)
+    wanted = set(np.cumsum(gaps).tolist())
+    finder, seen, last = ClassicalLaneFinder(), [], None
+    for index, (planes, truth) in enumerate(drive.frames()):
+        if index in wanted:
+            lanes = finder(frame(planes, index), None, 0.0 if last is None else truth.time_s - last)
+            seen.append((truth, lanes))
+            last = truth.time_s
+    assert right_or_nothing(seen, 0.1) > 0.9
+
+
+def test_a_time_lapse_of_a_frame_a_second() -> None:
+    drive = replace(drives(11)["curve"], size_wh=SIZE, rate_fps=1.0, length_s=10.0)
+    finder = ClassicalLaneFinder()
+    seen = [(truth, finder(frame(planes), None, 1.0 if i else 0.0)) for i, (planes, truth) in enumerate(drive.frames())]
+    assert right_or_nothing(seen, 0.15) > 0.5
+
+
+def test_a_fisheye() -> None:
+    """A picture that bends straight lines: what is drawn is the car's lane, or nothing is drawn."""
+    drive = replace(drives(11)["straight"], size_wh=SIZE, length_s=2.0, rate_fps=15.0)
+    x, y = np.meshgrid(np.arange(SIZE[0]) - SIZE[0] / 2, np.arange(SIZE[1]) - SIZE[1] / 2)
+    # Equidistant projection of 120 degrees across: radius over the focal length is the angle.
+    focal = SIZE[0] / np.radians(120)
+    angle = np.hypot(x, y) / focal
+    scale = (np.tan(np.minimum(angle, 1.4)) / np.maximum(angle, 1e-6) * 0.9 * SIZE[0] / focal).astype(np.float32)
+    maps = [(side * scale + size / 2).astype(np.float32) for side, size in ((x, SIZE[0]), (y, SIZE[1]))]
+    finder, seen = ClassicalLaneFinder(), []
+    for planes, truth in drive.frames():
+        bent = np.full_like(planes, 128)
+        bent[: SIZE[1]] = cv2.remap(planes[: SIZE[1]], *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        seen.append((truth, finder(frame(bent), None, 1 / 15)))
+    right_or_nothing(seen, 0.15)
 
 
 def test_another_size_starts_anew() -> None:

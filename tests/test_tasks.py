@@ -17,6 +17,7 @@ from streamseg.cli import main
 from tests import networks
 from tests.clips import make_clip
 from tests.synthetic_drive import Drive, Excursion
+from tests.test_inspect import RGB, write_onnx
 from tests.test_run import decode
 from tests.test_yolo import DETECTIONS, PROTOTYPES
 
@@ -104,6 +105,14 @@ def test_nothing_is_painted_where_no_lane_is_known(tmp_path: Path) -> None:
         assert np.array_equal(painted, plain)
 
 
+def test_a_photograph_becomes_one_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite("photos/road.png", np.full((180, 320, 3), 90, np.uint8))
+    assert run("photos/road.png", "-o", "lanes.png", "--task", "lanes") == 0
+    assert cv2.imread("lanes.png").shape == (180, 320, 3)
+
+
 @pytest.mark.parametrize("mode", ["every", "keyframes:3"])
 def test_road_users_stand_beside_the_lanes(mode: str, still: Path, coco: Path, tmp_path: Path) -> None:
     results = tmp_path / "lanes.jsonl"
@@ -179,6 +188,8 @@ def test_speed_and_place_stand_in_the_events(drive: Path, tmp_path: Path) -> Non
         (["--task", "instances", "--set", "instances.show=mask"], "instances.show"),
         (["--task", "lanes", "--set", "lanes.finder=network"], "name one with --model"),
         (["--task", "lanes", "--model", "{coco}"], "name them in lanes.lines"),
+        (["--task", "lanes", "--model", "{coco}", "--set", "lanes.lines=kerb"], "'kerb', which is no class"),
+        (["--task", "lanes", "--model", "{boxes}"], "outputs: output0 float32 [1,84,8400]"),
         (["--task", "lanes", "--users", "{matte}"], "needs a YOLO segmentation network"),
         (["--task", "lanes", "--telemetry", "{coco}"], "has no column for the time"),
         (["--task", "lanes", "--telemetry", "gone.gpx"], "cannot read telemetry gone.gpx"),
@@ -197,7 +208,8 @@ def test_what_cannot_be_is_one_line(
     args: list[str], said: str, drive: Path, coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     matte = networks.matte(tmp_path / "matte.onnx", size=64)
-    given = [word.format(matte=matte, coco=coco, drive=drive) for word in args]
+    boxes = write_onnx(tmp_path / "boxes.onnx", RGB, [("output0", [1, 84, 8400])])
+    given = [word.format(matte=matte, coco=coco, drive=drive, boxes=boxes) for word in args]
     assert run(drive, "-o", tmp_path / "out.mp4", *given) == 2
     err = capsys.readouterr().err
     assert said in err

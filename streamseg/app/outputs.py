@@ -73,7 +73,7 @@ def check_paths(settings: Settings, outputs: Sequence[str], protected: Sequence[
     if kind in ("image", "video"):
         inputs.append((value, "the background itself"))
     read = (settings.model.name, settings.lanes.users, settings.instances.stuff, settings.lanes.telemetry, *protected)
-    inputs += [(path, "an input of this run") for path in read]
+    inputs += [(path, "an input of this run") for path in read if path]
     beside = [output.matte, output.results, output.report, *settings.events.files, settings.events.page]
     written = [path for path in (*outputs, *beside) if path]
     if "-" in beside:
