@@ -58,7 +58,7 @@ def measured(url: str, model: str, seconds: float, options: list[str]) -> str:
 
 def frames(port: int) -> float:
     try:
-        return value(ask(port), 'streamseg_stage_seconds_count{stream="",stage="process"}')
+        return value(ask(port), 'streamseg_stage_seconds_count{stream="main",stage="process"}')
     except OSError:
         return 0.0
 
