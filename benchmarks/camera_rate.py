@@ -1,11 +1,11 @@
 """What a virtual background at camera rate costs: the share of the processor, live, from a real RTSP server.
 
-    python benchmarks/camera_rate.py CLIP [--height 1080] --model NAME|FILE [--model ...] [--seconds 30] [-- OPTIONS]
+    python benchmarks/camera_rate.py CLIP --model NAME|FILE [--model ...] [--height 1080] [--set KEY=VALUE]
 
 The server sends the clip as H.264 at 30 frames a second; `streamseg run` blurs it to nowhere (`null:`). CPU time is
 that of the program and its children, from five seconds after the start, so that loading is left out; decoding is in it,
 the server is not. Where the machine is too busy to keep the rate, frames are dropped, and the last figure says what the
-shown ones would take at 30 a second. 100 % is all cores. OPTIONS are those of `streamseg run`.
+shown ones would take at 30 a second. 100 % is all cores.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def cpu_s(process: psutil.Process) -> float:
     return total
 
 
-def measured(url: str, model: str, seconds: float, options: list[str]) -> str:
+def measured(url: str, model: str, seconds: float, assignments: list[str]) -> str:
     port = free_port()
+    options = [word for one in assignments for word in ("--set", one)]
     running = program(url, "-o", "null:", "--background", "blur", "--model", model, "--metrics", port, *options)
     try:
         process = psutil.Process(running.pid)
@@ -49,7 +50,7 @@ def measured(url: str, model: str, seconds: float, options: list[str]) -> str:
         running.communicate(timeout=60)
     cores = psutil.cpu_count()
     each = cpu / max(shown, 1)
-    name = " ".join([Path(model).stem, *options])
+    name = " ".join([Path(model).stem, *assignments])
     return (
         f"{name}: {shown / took:.1f} fps shown, {1e3 * each:.1f} CPU ms a frame, {100 * cpu / took / cores:.0f} % of "
         f"all cores; {100 * each * _RATE / cores:.0f} % at {_RATE} fps"
@@ -70,13 +71,13 @@ def main() -> int:
     parser.add_argument("--model", action="append", required=True)
     parser.add_argument("--frames", type=int, default=150, help="of the clip, which is repeated")
     parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("options", nargs="*", help="after --")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of the run")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         clip = remuxed(prepared(args.clip, Path(name), height=args.height, frames=args.frames), Path(name))
         with camera("--mount", f"cam=h264+none:{clip}") as server:
             for model in args.model:
-                print(measured(server.url("cam"), model, args.seconds, args.options), flush=True)
+                print(measured(server.url("cam"), model, args.seconds, args.set), flush=True)
     return 0
 
 
