@@ -203,9 +203,10 @@ class TemporalSettings(_Section):
     )
     scene_cut: bool = Field(True, description="forget the past at a cut to another shot")
     mode: str = Field(
-        "auto",
+        "every",
         description="which frames the network looks at: every, keyframes:N (every N-th, what it says is carried to the "
-        "others along the motion) or auto (files: every; live: as many as the machine bears)",
+        "others along the motion) or auto (files: every; live: as many as the machine bears). Live, a carried matte may "
+        "show a strip of the room behind somebody who moves fast",
     )
     sync: Literal["lowest-latency", "locked"] = Field(
         "lowest-latency",

@@ -156,8 +156,7 @@ class Bench:
             watchers = Watchers(out, recordings)
             try:
                 command = [sys.executable, "-m", "streamseg", "run", source, *args, "--log-json"]
-                # Every picture with a matte of its own: here the faults are tried, not how well a matte is carried on.
-                command += ["--model", str(self.network), "--mode", "every", "--report", str(out / "report")]
+                command += ["--model", str(self.network), "--report", str(out / "report")]
                 command += ["--background", background]
                 command += [word for url in watchers.urls for word in ("-o", url)]
                 program = Program(command)

@@ -220,6 +220,22 @@ def test_live_at_interval_one_every_frame_is_looked_at(ask: Asking, network: Net
     assert network.asked == [0, 1, 2, 3, 4]
 
 
+def test_a_careful_run_waits_where_it_is_unsure(ask: Asking, network: Network) -> None:
+    sight = LiveKeyframes(ask, Moments(at_cuts=False), pace=FixedPace(4), took_s=lambda: 0.1, careful=True)
+    lefts = [20, 22, 24, 200, 203, 206, 40, 43]  # it jumps twice
+    for index, left in enumerate(lefts):
+        (one,) = sight.see(picture(index, left=left))
+        assert one.frame.index == index
+        assert overlap(one, left) > 0.9
+    assert {0, 3, 6} <= set(network.asked)
+    network.go.clear()
+    gate = threading.Timer(0.3, network.go.set)
+    gate.start()
+    (one,) = sight.see(picture(8, left=150))
+    assert overlap(one, 150) == 1, "it waited"
+    gate.join()
+
+
 def test_locked_pictures_wait_for_the_network_and_lose_none(ask: Asking, network: Network) -> None:
     now = [0.0]
     sight = live(ask, interval=2, locked=True, clock=lambda: now[0])

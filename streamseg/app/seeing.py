@@ -39,6 +39,7 @@ def sight_of(
     both_sides: bool,
     digest: Callable[[Segmentation], Segmentation] | None = None,
     fps: float | None = None,
+    careful: bool = False,
 ) -> tuple[Sight, Pace | None]:
     """The way of seeing that the settings ask for, and what sets its pace where time does.
 
@@ -49,6 +50,7 @@ def sight_of(
         moments: of the frames.
         both_sides: between keyframes, files are carried from both; see `FileKeyframes`.
         digest: makes of an answer what has to be carried; None carries all of it.
+        careful: live, nothing unsure may be shown; see `LiveKeyframes`.
         fps: how often the network looks, in frames per second, instead of what the settings say.
     """
     temporal, live = settings.temporal, source.info.live
@@ -72,4 +74,6 @@ def sight_of(
         return FileKeyframes(ask, moments, every=every, both_sides=both_sides, ahead=ahead, still=still), None
     pace: Pace = FixedPace(every) if mode == "keyframes" else AutoInterval(float(1 / rate))
     locked = temporal.sync == "locked"
-    return LiveKeyframes(ask, moments, pace=pace, took_s=network.took_s, locked=locked, still=still), pace
+    return LiveKeyframes(
+        ask, moments, pace=pace, took_s=network.took_s, locked=locked, careful=careful, still=still
+    ), pace

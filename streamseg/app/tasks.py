@@ -147,7 +147,9 @@ def _background(setting: Setting) -> Seeing:
     task = VirtualBackground(settings, setting.source.info, keep, setting.metrics, setting.say)
     moments = setting.moments()
     digest: Callable[[Segmentation], Segmentation] | None = None if whole else task.matte_of
-    sight, pace = sight_of(settings, setting.source, network, moments, both_sides=not whole, digest=digest)
+    sight, pace = sight_of(
+        settings, setting.source, network, moments, both_sides=not whole, digest=digest, careful=True
+    )
     return Seeing(SeeAndPaint(sight, task, pace), task, (moments,), (network,))
 
 

@@ -55,8 +55,7 @@ while True:
 def program(source: str, *args: str) -> Iterator[subprocess.Popen[str]]:
     network = networks.matte(Path("/run/red.onnx"), size=64, alone=True, brittle=True)
     command = [sys.executable, "-m", "streamseg", "run", source, "-o", f"virtualcam:{CAMERA}", "--log-json"]
-    # Every picture with a matte of its own: here the faults are tried, not how well a matte is carried on.
-    command += ["--model", str(network), "--mode", "every"]
+    command += ["--model", str(network)]
     with SAID.open("w") as said:
         process = subprocess.Popen([*command, *args], stderr=said, text=True)
     try:
