@@ -205,8 +205,8 @@ class TemporalSettings(_Section):
     mode: str = Field(
         "every",
         description="which frames the network looks at: every, keyframes:N (every N-th, what it says is carried to the "
-        "others along the motion) or auto (files: every; live: as many as the machine bears). Live, a carried matte may "
-        "show a strip of the room behind somebody who moves fast",
+        "others along the motion) or auto (files: every; live: as many as the machine bears); live, what is carried "
+        "can show a strip of the room behind who moves fast",
     )
     sync: Literal["lowest-latency", "locked"] = Field(
         "lowest-latency",
