@@ -25,6 +25,9 @@ Floats = NDArray[np.float32]
 _LINES = {"line", "lane", "lanes", "lane line", "lane marking", "lane_line", "marking", "solid", "dashed"}
 _ROADS = {"road", "drivable", "drivable area", "drivable_area", "driveable", "street"}
 
+# Bands along the border are no thicker than so many margins.
+_THICK = 3
+
 
 class NetworkLaneFinder:
     """Finds lanes with the lines and the road of a network: a semantic one, or YOLO-seg trained on them.
@@ -90,20 +93,27 @@ def _margins(lines: Floats) -> tuple[int, int]:
 
 def _without_bands(values: Floats, reach: int) -> Floats:
     """The map without thin parts along the border, which begin within `reach` margins of it."""
-    height, width = values.shape
     near_x, near_y = _margins(values)
     cleaned = values.copy()
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((values > 0.3).view(np.uint8))
+    for side, near in (
+        (cleaned, near_y), (cleaned[::-1], near_y), (cleaned.T, near_x), (cleaned.T[::-1], near_x),
+    ):  # fmt: skip
+        # What reaches farther into the picture than this strip is no band.
+        _clear_bands(side[: (reach + _THICK) * near + 1], reach * near, _THICK * near)
+    return cleaned
+
+
+def _clear_bands(strip: Floats, reach: int, thick: int) -> None:
+    """Take parts away that begin within `reach` rows of the strip's first, are long, and at most `thick` rows high."""
+    on = np.ascontiguousarray(strip > 0.3).view(np.uint8)
+    if not on.any():
+        return
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(on)
     for label in range(1, count):
         x, y, columns, rows, _ = stats[label].tolist()
-        at_edge = y <= reach * near_y or y + rows >= height - reach * near_y
-        level = at_edge and columns > 4 * rows and rows <= 3 * near_y
-        at_side = x <= reach * near_x or x + columns >= width - reach * near_x
-        upright = at_side and rows > 4 * columns and columns <= 3 * near_x
-        if level or upright:
-            part = cleaned[y : y + rows, x : x + columns]
+        if y <= reach and columns > 4 * rows and rows <= thick:
+            part = strip[y : y + rows, x : x + columns]
             part[labels[y : y + rows, x : x + columns] == label] = 0
-    return cleaned
 
 
 def _find_lines(view: BirdsEye, lines: Floats) -> Points:
