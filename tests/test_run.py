@@ -18,6 +18,11 @@ import numpy as np
 import pytest
 
 from streamseg.cli import main
+from streamseg.cli.log import Voice
+from streamseg.cli.run import execute
+from streamseg.config import load_runs
+from streamseg.errors import PipelineStuckError
+from streamseg.segment.pool import Pool
 from tests import networks
 from tests.clips import make_clip
 
@@ -536,3 +541,21 @@ def test_every_smoother_runs_and_keeps_the_subject(smoother: str, clip: Path, ne
     for index, frame in enumerate(decode(out)):
         assert is_near(frame[90, 110 + 4 * index], (230, 20, 20)), (smoother, index)
         assert is_near(frame[10, 300], (0, 255, 0)), (smoother, index)
+
+
+def test_a_report_is_written_although_a_network_does_not_come_back(
+    clip: Path, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Pool.close
+
+    def stuck(pool: Pool) -> None:
+        close(pool)
+        raise PipelineStuckError("1 of 1 networks did not come back")
+
+    monkeypatch.setattr(Pool, "close", stuck)
+    report = tmp_path / "report.json"
+    arguments = {"source.url": str(clip), "output.sinks": ["null:"], "output.report": str(report)}
+    settings = load_runs(None, [], {**arguments, "model.name": str(network)})
+    with pytest.raises(PipelineStuckError):
+        execute(settings, Voice(quiet=True, as_json=False))
+    assert json.loads(report.read_text())["frames"]["out"] == 20

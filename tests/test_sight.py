@@ -279,7 +279,7 @@ def test_live_an_answer_that_is_too_old_is_not_carried_for_ever(ask: Asking, net
     network.go.clear()
     for index in range(1, 2 * RATE):
         sight.see(picture(index, left=40 + index % 2))
-    with pytest.raises(InferenceError, match="has not answered for 2"):
+    with pytest.raises(InferenceError, match=r"^the network does not answer$"):
         through(sight, [picture(index, left=40 + index % 2) for index in range(2 * RATE, 2 * RATE + 3)])
 
 

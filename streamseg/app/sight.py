@@ -644,7 +644,8 @@ class LiveKeyframes:
         age_s = abs(moment.frame.seconds - key.frame.seconds)
         longest_s = max(_LONGEST_AGE_S, _LONGEST_AGE_INFERENCES * self._latency_s())
         if not self._careful and age_s > longest_s:
-            raise InferenceError(f"the network has not answered for {age_s:.1f} s")
+            # Without the time, which is another one for every picture: each failure is said once.
+            raise InferenceError("the network does not answer")
         carry = self._propagator.carry(moment.luma, age_s)
         if carry.wants_keyframe and self._careful:
             return None

@@ -273,12 +273,14 @@ class _Watch:
             self._notifier.stopping()
             # Whatever went wrong, nothing of ours goes on behind the user's back.
             fleet.end()
-            fleet.close()
-            self._remark()
-            wall_s = time.monotonic() - began
-            for name, report in fleet.reports(outcome=outcome).items():
-                if path := self._settings[name].output.report:
-                    _write_report(path, report)
+            try:
+                fleet.close()
+            finally:  # a network that does not come back is told there, too
+                self._remark()
+                wall_s = time.monotonic() - began
+                for name, report in fleet.reports(outcome=outcome).items():
+                    if path := self._settings[name].output.report:
+                        _write_report(path, report)
         for name, run in fleet.runs.items():
             lead = f"{name}: " if name else ""
             for what, count in run.source.counts.items():
