@@ -17,6 +17,7 @@ from streamseg.units import parse_duration_s, parse_size_bytes
 
 __all__ = [
     "Settings",
+    "differing",
     "keys",
     "load_runs",
     "load_settings",
@@ -651,6 +652,18 @@ def keys() -> dict[str, tuple[str, Any, str]]:
                 found[f"{name}.{inner}"] = (_type_words(leaf), leaf.get_default(), leaf.description or "")
         else:
             found[name] = (_type_words(field), field.get_default(), field.description or "")
+    return found
+
+
+def differing(one: Settings, other: Settings) -> list[str]:
+    """The dotted keys that have different values, in order."""
+    return [key for key in keys() if _value(one, key) != _value(other, key)]
+
+
+def _value(settings: Settings, key: str) -> Any:
+    found: Any = settings
+    for name in key.split("."):
+        found = getattr(found, name)
     return found
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,11 +18,12 @@ import cv2
 import numpy as np
 import pytest
 
+from streamseg.app import Fleet
 from streamseg.cli import main
 from streamseg.cli.log import Voice
 from streamseg.cli.run import execute
-from streamseg.config import load_runs
-from streamseg.errors import PipelineStuckError
+from streamseg.config import Settings, load_runs
+from streamseg.errors import ConfigError, PipelineStuckError
 from streamseg.segment.pool import Pool
 from tests import networks
 from tests.clips import make_clip
@@ -559,3 +561,23 @@ def test_a_report_is_written_although_a_network_does_not_come_back(
     with pytest.raises(PipelineStuckError):
         execute(settings, Voice(quiet=True, as_json=False))
     assert json.loads(report.read_text())["frames"]["out"] == 20
+
+
+def test_what_cannot_change_while_it_runs_is_named(clip: Path, network: Path) -> None:
+    arguments = {"source.url": str(clip), "output.sinks": ["null:"], "model.name": str(network)}
+
+    def load(*given: str) -> Mapping[str, Settings]:
+        return load_runs(None, given, arguments)
+
+    said: list[str] = []
+    fleet = Fleet(load(), said.append)
+    try:
+        said.clear()
+        fleet.change(load("background.spec=green", "model.confidence=0.5"))
+        assert said == []
+        fleet.change(load("keep.classes=dog", "temporal.mode=keyframes:3", "edges.feather=0.2"))
+        assert said == ["this waits for the next start: keep.classes, temporal.mode"]
+        with pytest.raises(ConfigError, match="who is blurred"):
+            fleet.change(load("privacy.blur_people=true"))
+    finally:
+        fleet.discard()

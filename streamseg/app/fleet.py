@@ -158,7 +158,10 @@ class Fleet:
         """
         running = {name: run for name, run in self.runs.items() if name in settings and name not in self._over}
         # All or nothing: a mistake in one stream's settings changes none of them.
-        changes = [run.prepare_change(settings[name], self._say) for name, run in running.items()]
+        changes = [
+            run.prepare_change(settings[name], self._voice_of(name, len(self.runs) > 1))
+            for name, run in running.items()
+        ]
         for change in changes:
             change()
 

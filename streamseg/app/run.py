@@ -17,10 +17,31 @@ import streamseg
 from streamseg.app.network import Network
 from streamseg.app.process import Task
 from streamseg.app.sight import Moments
-from streamseg.config import Settings
+from streamseg.config import Settings, differing
 from streamseg.engine import Beside, FailClosed, Pipeline, Reconnecting, Reopening
 from streamseg.errors import ConfigError
 from streamseg.frame import Sink, Source
+
+# Sections and settings that are taken over while a run goes on, by tasks that know them.
+_CHANGING = frozenset(
+    {
+        "background",
+        "edges",
+        "instances.classes",
+        "instances.colour_by",
+        "instances.half_life_s",
+        "instances.opacity",
+        "instances.show",
+        "keep.largest",
+        "lanes.opacity",
+        "lanes.show",
+        "model.confidence",
+        "model.iou",
+        "temporal.half_life_s",
+        "temporal.scene_cut",
+        "temporal.smoother",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +120,12 @@ class Run:
         """
         if settings.task != self.settings.task:
             raise ConfigError(f"the task cannot become {settings.task} while it runs; start anew")
+        changed = differing(self.settings, settings)
+        if any(key.startswith("privacy.") for key in changed):
+            raise ConfigError("who is blurred cannot change while it runs; start anew")
         change_task = self.task.prepare_change(settings, say)
+        if kept := [key for key in changed if key not in _CHANGING and key.split(".")[0] not in _CHANGING]:
+            say(f"this waits for the next start: {', '.join(kept)}")
 
         def change() -> None:
             change_task()
