@@ -106,6 +106,28 @@ def test_what_the_tracker_has_not_confirmed_is_told_and_not_painted() -> None:
     assert not np.array_equal(InstanceOverlay()(grey(), unsure, 0.0).frame.planes, grey().planes)
 
 
+def test_what_is_missing_for_a_moment_is_drawn_where_it_should_be() -> None:
+    painter = InstancePainter(["masks"])
+
+    def painted(box: tuple[float, float, float, float] | None, dt_s: float) -> np.ndarray:
+        planes = grey().planes.copy()
+        found = seen([box] if box else [], [0] if box else [])
+        painter.paint(planes, Tracked(found, np.array([1] if box else [], np.int64), followed=True), grey(), dt_s)
+        return np.flatnonzero((split(planes)[0] != 70).any(axis=0))
+
+    for index in range(10):
+        there = painted((40 + 6 * index, 60, 100 + 6 * index, 200), 1 / 30 if index else 0.0)
+    for missing in (1, 2, 3):
+        columns = painted(None, 1 / 30)
+        assert (columns.min(), columns.max()) == pytest.approx(
+            (there.min() + 6 * missing, there.max() + 6 * missing), abs=2
+        )
+    assert not painted(None, 1 / 30).size
+    painted((40, 60, 100, 200), 1 / 30)
+    # A cut begins anew.
+    assert not painted(None, 0.0).size
+
+
 def test_a_semantic_network_is_painted_in_areas() -> None:
     probabilities = np.zeros((3, 40, 40), np.float32)
     probabilities[1, :, :20] = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from streamseg.frame import Frame, Output, Plane
 from streamseg.lanes.result import RoadUser
 from streamseg.pixels.draw import fill_mask, fill_polygons, stroke, text_size, write
 from streamseg.pixels.planes import yuv_colour
-from streamseg.segment.result import CarriedInstances, ClassMap, InstanceMask, Instances, Segmentation
+from streamseg.segment.result import CarriedInstances, ClassMap, Instances, Segmentation
 from streamseg.temporal.tracks import Tracker
 
 __all__ = ["COLOURS", "PARTS", "InstanceOverlay", "InstancePainter", "RoadUsers", "Tracked", "road_users"]
@@ -30,6 +30,21 @@ COLOURS = (
 )  # fmt: skip
 # A mask is remembered in its own box, on a grid of so many cells a side.
 _GRID = 96
+# What is missing in a few frames is drawn for so long where it should be.
+_HOLD_S = 0.12
+
+
+@dataclass(slots=True)
+class _Sight:
+    """What is drawn of an instance: `coverage` is (h, w) uint8 at `offset_xy`, `velocity` in px a second."""
+
+    box: NDArray[np.float64]
+    class_id: int
+    name: str
+    coverage: Plane | None = None
+    offset_xy: tuple[int, int] = (0, 0)
+    velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    unseen_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +63,7 @@ class Tracked:
 
 
 class InstancePainter:
-    """Draws instances; remembers each one's mask for a moment, so that its edge does not flicker.
+    """Draws instances; remembers each one for a moment, so that its edge does not flicker, nor it as a whole.
 
     Args:
         show: some of `PARTS`; None shows all.
@@ -70,45 +85,64 @@ class InstancePainter:
         self._opacity = opacity
         self._half_life_s = half_life_s
         self._remembered: dict[int, NDArray[np.float32]] = {}
+        self._last: dict[int, _Sight] = {}
 
     def paint(self, planes: Plane, seen: Tracked, frame: Frame, dt_s: float) -> None:
         """Draw into (H * 3 / 2, W) uint8 planes of the frame's size and colour, in place; the best come on top."""
         instances = seen.instances
         wants_masks = bool(self._show & {"masks", "outlines"})
         masks = instances.masks() if wants_masks else []
+        self._hold(planes, seen, frame, dt_s)
         for index in range(len(instances) - 1, -1, -1):
             number, class_id = int(seen.numbers[index]), int(instances.class_ids[index])
             if seen.followed and not number and dt_s > 0:
                 continue
-            place = number if self._colour_by == "instance" and number else class_id
-            colour = yuv_colour(COLOURS[place % len(COLOURS)], frame.colour, frame.height)
-            if wants_masks:
-                self._draw_mask(planes, masks[index], number, colour, dt_s)
-            box = instances.boxes[index]
-            if "boxes" in self._show:
-                left, top, right, bottom = (float(side) for side in box)
-                corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32)
-                stroke(planes, [corners], colour, max(1, round(frame.height / 360)), 0.9, closed=True)
-            if "labels" in self._show:
-                name = instances.class_names[class_id]
-                self._write_label(planes, f"{name} {number}" if number else name, box, colour, frame)
-        known = set(seen.numbers.tolist())
-        for number in [number for number in self._remembered if number not in known]:
-            del self._remembered[number]
+            sight = _Sight(instances.boxes[index].astype(np.float64), class_id, instances.class_names[class_id])
+            if wants_masks and masks[index].mask.size:
+                sight.coverage = self._steadied(masks[index].mask, number, dt_s)
+                sight.offset_xy = masks[index].offset_xy
+            self._draw(planes, sight, number, frame)
+            if number and self._half_life_s > 0:
+                if dt_s > 0 and (before := self._last.get(number)):
+                    step = (sight.box - before.box).reshape(2, 2).mean(axis=0) / (dt_s + before.unseen_s)
+                    sight.velocity = (before.velocity + step) / 2
+                self._last[number] = sight
+
+    def _hold(self, planes: Plane, seen: Tracked, frame: Frame, dt_s: float) -> None:
+        """Draw what was there a moment ago and is missing now where it should be; forget what is gone."""
+        for number in set(self._last) - set(seen.numbers.tolist()):
+            sight = self._last[number]
+            sight.unseen_s += dt_s
+            if dt_s == 0 or sight.unseen_s > _HOLD_S:
+                del self._last[number]
+                self._remembered.pop(number, None)
+                continue
+            moved = np.rint(sight.velocity * sight.unseen_s).astype(int)
+            x, y = sight.offset_xy
+            there = replace(sight, box=sight.box + np.tile(moved, 2), offset_xy=(x + int(moved[0]), y + int(moved[1])))
+            self._draw(planes, there, number, frame)
+
+    def _draw(self, planes: Plane, sight: _Sight, number: int, frame: Frame) -> None:
+        place = number if self._colour_by == "instance" and number else sight.class_id
+        colour = yuv_colour(COLOURS[place % len(COLOURS)], frame.colour, frame.height)
+        if sight.coverage is not None:
+            self._draw_mask(planes, sight.coverage, sight.offset_xy, colour)
+        if "boxes" in self._show:
+            left, top, right, bottom = sight.box.tolist()
+            corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32)
+            stroke(planes, [corners], colour, max(1, round(frame.height / 360)), 0.9, closed=True)
+        if "labels" in self._show:
+            self._write_label(planes, f"{sight.name} {number}" if number else sight.name, sight.box, colour, frame)
 
     def _draw_mask(
-        self, planes: Plane, found: InstanceMask, number: int, colour: tuple[int, int, int], dt_s: float
+        self, planes: Plane, coverage: Plane, offset_xy: tuple[int, int], colour: tuple[int, int, int]
     ) -> None:
-        height, width = found.mask.shape
-        if not height or not width:
-            return
-        coverage = self._steadied(found.mask, number, dt_s)
         if "masks" in self._show:
-            fill_mask(planes, coverage, found.offset_xy, colour, self._opacity)
+            fill_mask(planes, coverage, offset_xy, colour, self._opacity)
         if "outlines" in self._show:
             solid = cv2.copyMakeBorder((coverage > 127).view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
             outlines, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-            shift = np.array(found.offset_xy, np.float32) - 1
+            shift = np.array(offset_xy, np.float32) - 1
             lines = [line.reshape(-1, 2).astype(np.float32) + shift for line in outlines if len(line) > 2]
             stroke(planes, lines, colour, max(1, round(planes.shape[0] / 1080)), 0.95, closed=True)
 
@@ -131,7 +165,7 @@ class InstancePainter:
         return cv2.convertScaleAbs(np.clip(large * 2 - 127.5, 0, 255))
 
     def _write_label(
-        self, planes: Plane, text: str, box: NDArray[np.float32], colour: tuple[int, int, int], frame: Frame
+        self, planes: Plane, text: str, box: NDArray[np.float64], colour: tuple[int, int, int], frame: Frame
     ) -> None:
         size = max(9.0, frame.height / 50)
         text = text.encode("ascii", "replace").decode("ascii")
