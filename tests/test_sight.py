@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from streamseg.app.process import SeeAndPaint
 from streamseg.app.sight import (
     Asking,
     CloseLook,
@@ -28,10 +29,10 @@ from streamseg.app.sight import (
     Unseen,
 )
 from streamseg.errors import InferenceError
-from streamseg.frame import Colour, Frame, Origin
+from streamseg.frame import Colour, Frame, Origin, Output
 from streamseg.segment.pool import Pool
 from streamseg.segment.result import Matte
-from streamseg.temporal import StillScene
+from streamseg.temporal import AutoInterval, StillScene
 
 WIDTH, HEIGHT, RATE = 320, 180, 30
 CARD = 80
@@ -377,3 +378,13 @@ def test_what_a_failing_network_leaves_without_a_partner_does_not_pile_up(networ
     (seen,) = sight.see(picture(20))
     assert seen.frame.index == 20
     assert seen.beside is not None
+
+
+def test_every_network_has_its_pace() -> None:
+    paces = [AutoInterval(1 / RATE), AutoInterval(1 / RATE)]
+    for pace in paces:
+        pace.inferred(2.5 / RATE)
+    process = SeeAndPaint(Unseen(Moments()), lambda seen: Output(seen.frame), None, *paces)
+    for index in range(4 * RATE):
+        process(picture(index, left=100))
+    assert [pace.interval > 1 for pace in paces] == [True, True]

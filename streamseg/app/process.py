@@ -43,24 +43,26 @@ class SeeAndPaint:
     Args:
         sight: tells what is known of each frame.
         paint: makes the picture; called once a frame, in order.
-        pace: is told how long a frame takes besides the network.
+        paces: are told how long a frame takes besides the networks; None has none.
 
     Attributes:
         paint: may be exchanged before the first frame.
     """
 
-    def __init__(self, sight: Sight, paint: Callable[[Seen], Output], pace: Pace | None = None) -> None:
+    def __init__(self, sight: Sight, paint: Callable[[Seen], Output], *paces: Pace | None) -> None:
         self._sight = sight
         self.paint = paint
-        self._pace = pace
+        self._paces = [pace for pace in paces if pace is not None]
 
     def __call__(self, frame: Frame) -> Sequence[Output]:
         """Take one frame; the pictures of those that are ready."""
         began = time.perf_counter()
         seen = self._sight.see(frame)
         outputs = [self.paint(one) for one in seen]
-        if self._pace is not None and seen:
-            self._pace.processed(time.perf_counter() - began - self._sight.waited_s, seen[-1].dt_s)
+        if seen:
+            other_s = time.perf_counter() - began - self._sight.waited_s
+            for pace in self._paces:
+                pace.processed(other_s, seen[-1].dt_s)
         return outputs
 
     def finish(self) -> Iterator[Output]:

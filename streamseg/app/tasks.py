@@ -171,16 +171,17 @@ def _instances(setting: Setting) -> Seeing:
     moments = setting.moments()
     sight, pace = sight_of(settings, setting.source, network, moments, both_sides=model.family == "classmap")
     networks, all_moments = [network], [moments]
+    below_pace: Pace | None = None
     if settings.instances.stuff:
         stuff = setting.resolved(settings.instances.stuff)
         if stuff.family != "classmap":
             raise ConfigError(f"instances.stuff needs a semantic network, and {stuff.path.name} is none; leave it out")
         networks.append(setting.network(stuff, None))
         all_moments.append(setting.moments())
-        below, _ = sight_of(settings, setting.source, networks[1], all_moments[1], both_sides=True)
+        below, below_pace = sight_of(settings, setting.source, networks[1], all_moments[1], both_sides=True)
         sight = TwoSights(sight, below)
     task = InstancesTask(settings, setting.metrics)
-    return Seeing(SeeAndPaint(sight, task, pace), task, tuple(all_moments), tuple(networks))
+    return Seeing(SeeAndPaint(sight, task, pace, below_pace), task, tuple(all_moments), tuple(networks))
 
 
 def _lanes(setting: Setting) -> Seeing:
