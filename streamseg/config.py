@@ -278,7 +278,7 @@ class LaneSettings(_Section):
     )
     view_deg: float = Field(70.0, ge=20, le=170, description="horizontal field of view of the camera, degrees")
     users: str = Field("", description="a network (NAME or PATH) that finds road users; empty for none")
-    users_fps: float = Field(10.0, ge=0.5, le=120, description="how often that network looks, frames per second")
+    users_fps: float = Field(10.0, ge=2, le=120, description="how often that network looks, frames per second")
     telemetry: str = Field(
         "", description="GPX, NMEA or CSV file with positions; empty looks beside the video and inside it"
     )
