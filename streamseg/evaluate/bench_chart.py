@@ -14,7 +14,7 @@ __all__ = ["Point", "write_chart"]
 
 _SIZE_WH = (960, 480)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 290, 48, 52
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
 _LINE_PX = 15
 
 
