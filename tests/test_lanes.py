@@ -20,6 +20,7 @@ from streamseg.lanes.model import CURVATURE, HEADING, MIDDLE, PITCH, WIDTH, fit
 from streamseg.lanes.result import Lanes
 from streamseg.lanes.search import search
 from streamseg.lanes.track import START, START_INFORMATION, LaneTrack
+from streamseg.lanes.vanishing import VanishingPoint
 from streamseg.pixels.planes import rgb_to_planes
 from tests.synthetic_drive import Drive, Excursion, Truth, drives
 
@@ -257,6 +258,16 @@ def test_a_fisheye() -> None:
         bent[: SIZE[1]] = cv2.remap(planes[: SIZE[1]], *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         seen.append((truth, finder(frame(bent), None, 1 / 15)))
     right_or_nothing(seen, 0.15)
+
+
+@pytest.mark.parametrize(("horizon", "in_sight"), [(0.5, True), (0.06, False)])
+def test_from_a_bridge_no_vanishing_point_is_in_sight(horizon: float, in_sight: bool) -> None:
+    """The camera hangs high and looks down: the lines meet at the picture's upper edge, and no lane begins."""
+    drive = Drive(size_wh=SIZE, height_m=7.0, focal=1.2, horizon=horizon, lanes=4)
+    planes, _ = next(drive.frames())
+    assert (VanishingPoint()(planes[: SIZE[1]], 0.0)[2] > 0) == in_sight
+    if not in_sight:
+        assert ClassicalLaneFinder()(frame(planes), None, 0.0).left is None
 
 
 def test_another_size_starts_anew() -> None:

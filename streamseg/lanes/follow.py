@@ -56,6 +56,7 @@ class LaneFollower:
     def _start(self) -> None:
         self._estimate = VanishingPoint()
         self._view: BirdsEye | None = None
+        self._ahead = True
         self._track: LaneTrack | None = None
         self._since_vanishing_s = 0.0
         self._since_search_s = 0.0
@@ -84,7 +85,8 @@ class LaneFollower:
         if self._view is None or self._since_vanishing_s >= _VANISHING_EVERY_S:
             elapsed_s = 0.0 if self._view is None else self._since_vanishing_s
             self._since_vanishing_s = 0.0
-            x, y, _ = self._estimate(frame.y, elapsed_s)
+            x, y, clear = self._estimate(frame.y, elapsed_s)
+            self._ahead = clear > 0
             old = self._view.vanishing if self._view else None
             if self._view is None or old is None:
                 self._view = BirdsEye(size_wh, (x, y))
@@ -106,11 +108,12 @@ class LaneFollower:
         own = 0.0
         if self._track is not None:
             own = score(points, self._track.shape, held=True)
-            doubtful = judge(self._track.shape, own) < _BAD
+            doubtful = not self._ahead or judge(self._track.shape, own) < _BAD
             self._doubtful_s = self._doubtful_s + elapsed_s if doubtful else 0.0
             if self._doubtful_s >= 3 * _SEARCH_EVERY_S:
                 self._track = found = None
-        best = search(points)
+        # Where no road leads to a horizon, no lane begins.
+        best = search(points) if self._ahead else None
         fresh = fit(points, best[0], START, START_INFORMATION) if best else None
         if fresh is None or not plausible(fresh.shape) or min(confidences(fresh)) < _APPEAR:
             self._candidate = None

@@ -16,6 +16,9 @@ _ROWS = 120
 _ACROSS, _DOWN = 96, 64
 # Candidates, as shares of the picture's width and height.
 _X_RANGE, _Y_RANGE = (0.2, 0.8), (0.1, 0.72)
+# Of a camera that looks down from a bridge, the lines meet at the upper edge of these or beyond: so many rows of
+# candidates are asked, and by so much they must have more votes than the place that is expected.
+_TOP, _OVERHEAD = 6, 1.4
 
 
 class VanishingPoint:
@@ -38,7 +41,7 @@ class VanishingPoint:
         self._prior = np.exp(-0.5 * (((x - expected[0]) / 0.12) ** 2 + ((y[:, None] - expected[1]) / 0.11) ** 2))
 
     def __call__(self, luma: Plane, dt_s: float) -> tuple[float, float, float]:
-        """The point (x, y) as shares of the width and height, and how clear it is, in [0, 1].
+        """The point (x, y) as shares of the width and height, and how clear it is, in [0, 1]; 0: it is not in sight.
 
         Args:
             luma: (H, W) uint8.
@@ -49,7 +52,8 @@ class VanishingPoint:
         smooth = [cv2.GaussianBlur(side, (0, 0), sigmaX=1.5, sigmaY=1.0) for side in self._votes]
         # What votes for every place in a row alike (a hedge) votes for none.
         left, right = (np.maximum(side - np.median(side, axis=1, keepdims=True), 0) for side in smooth)
-        score = np.sqrt(left * right) * self._prior
+        agreed = np.sqrt(left * right)
+        score = agreed * self._prior
         row, column = divmod(int(score.argmax()), score.shape[1])
         above, before = max(row - 2, 0), max(column - 2, 0)
         window = score[above : row + 3, before : column + 3]
@@ -58,6 +62,8 @@ class VanishingPoint:
             return 0.5, 0.5, 0.0
         y = float(window.sum(axis=1) @ self._y[above : row + 3]) / total
         x = float(window.sum(axis=0) @ self._x[before : column + 3]) / total
+        if float(agreed[:_TOP].max()) > _OVERHEAD * float(agreed[above : row + 3, before : column + 3].max()):
+            return x, y, 0.0
         spread = float(score.mean())
         clear = float(score[row, column]) / (float(score[row, column]) + 8 * spread)
         return x, y, clear
