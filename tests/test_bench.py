@@ -202,6 +202,25 @@ def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "red cpu keyframes:2" in (tmp_path / "a.svg").read_text()
 
 
+def test_quality_on_a_davis_folder(tmp_path: Path) -> None:
+    network = networks.matte(tmp_path / "red.onnx", alone=True)
+    clip(tmp_path / "a.mp4")
+    for n in range(3):
+        truth = np.zeros((64, 96), np.uint8)
+        truth[16:48, 16 + 8 * n : 48 + 8 * n] = 1
+        picture = np.full((64, 96, 3), 60, np.uint8)
+        picture[truth > 0] = (20, 20, 230)
+        for kind, name, pixels in (("Annotations", "png", truth), ("JPEGImages", "jpg", picture)):
+            (tmp_path / "truth" / kind / "walk").mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(tmp_path / "truth" / kind / "walk" / f"{n:05}.{name}"), pixels)
+    words = ["bench", tmp_path / "a.mp4", "--model", network, "--provider", "cpu", "--mode", "every", "--turns", 1]
+    words += ["--quality", tmp_path / "truth", "--sequence", "walk", "--json", tmp_path / "a.json"]
+    assert main(list(map(str, words))) == 0
+    (only,) = json.loads((tmp_path / "a.json").read_text())["contestants"]
+    assert only["J"] > 0.85
+    assert only["F"] > 0.9
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
