@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from streamseg.engine import Metrics, Pipeline, Process
+from streamseg.engine import Beside, Metrics, Pipeline, Process
 from streamseg.errors import PipelineAborted, PipelineStuckError, SinkWriteError, SourceLostError
 from streamseg.frame import Colour, Frame, Origin, Output, Packet, Track, VideoInfo
 from tests.stages import Each
@@ -349,3 +349,12 @@ def test_what_was_kept_back_is_written_as_it_is_made() -> None:
     pipeline.start()
     assert pipeline.wait(30)
     assert (sink.indices, sink.finished) == (list(range(12)), 1)
+
+
+def test_the_small_stream_is_looked_at_only_while_it_shows_the_same_moment() -> None:
+    beside = Beside(StubSource(0, live=True), StubSource(0, live=True))
+    large = replace(frame(1), captured_at=100.0)
+    assert beside.look_at(large) is large
+    for captured_at, near in ((99.9, True), (100.1, True), (99.7, False), (99.0, False)):
+        beside._newest = small = replace(frame(7), captured_at=captured_at)
+        assert beside.look_at(large) is (small if near else large)

@@ -274,6 +274,35 @@ def test_live_a_broken_network_is_told_and_it_comes_back(ask: Asking, network: N
     assert overlap(one, left_of(5)) == 1
 
 
+@pytest.mark.parametrize("way", ["every", "keyframes", "careful"])
+def test_a_network_that_hangs_holds_nobody_for_ever(
+    way: str, ask: Asking, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamseg.app.sight._PATIENCE_S", 0.05)
+    sight: Sight = EveryFrame(ask, Moments())
+    if way != "every":
+        pace = FixedPace(1 if way == "keyframes" else 2)
+        sight = LiveKeyframes(ask, Moments(at_cuts=False), pace=pace, took_s=lambda: 0.1, careful=way == "careful")
+    sight.see(picture(0))
+    network.go.clear()
+    for index in range(1, 6):
+        with pytest.raises(InferenceError, match="has not answered"):
+            sight.see(picture(index, left=20 + 90 * (index % 2)))
+    asked = len(network.asked)
+    assert asked == 2, "it is not asked again while it hangs"
+    network.go.set()
+    deadline = threading.Event()
+    for index in range(6, 200):
+        deadline.wait(0.01)
+        try:
+            (one,) = sight.see(picture(index, left=40))
+        except InferenceError:
+            continue
+        assert overlap(one, 40) > 0.9
+        return
+    pytest.fail("it never came back")
+
+
 def test_live_an_answer_that_is_too_old_is_not_carried_for_ever(ask: Asking, network: Network) -> None:
     sight = live(ask, interval=2)
     sight.see(picture(0))

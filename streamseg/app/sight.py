@@ -46,6 +46,10 @@ __all__ = [
 _FORGET_AFTER_S = 1.0
 # A keyframe of a live picture that is older than this, and than so many inferences, is not to be trusted any more.
 _LONGEST_AGE_S, _LONGEST_AGE_INFERENCES = 2.0, 3.0
+# A live picture waits so long for a network that hangs; then there are slates until it answers. Many streams that take
+# turns at one network wait for each other, too.
+_PATIENCE_S = 5.0
+_HANGS = f"the network has not answered for {_PATIENCE_S:g} s"
 # With these limits at most 3 % of the subject's area, and a thousandth on the mean, is background that is carried along
 # beside it; with the usual ones it is 10 and 1 % (DAVIS, juggle and couple, every third to sixth frame).
 _CAREFUL_UNSURE, _CAREFUL_S = 0.25, 0.25
@@ -165,9 +169,16 @@ class Answer:
         """Whether `result` comes at once."""
         return self.future.done()
 
-    def result(self) -> Segmentation:
-        """What it says, about the frame that is shown; waits for it."""
-        said = self.future.result()
+    def result(self, patience_s: float | None = None) -> Segmentation:
+        """What it says, about the frame that is shown; waits for it, for `patience_s` if that is given.
+
+        Raises:
+            InferenceError: the network failed, or has not answered.
+        """
+        try:
+            said = self.future.result(patience_s)
+        except TimeoutError:
+            raise InferenceError(_HANGS) from None
         if self.looked_at is not self.frame:
             said = said.on((self.frame.width, self.frame.height))
         return self.digest(said)
@@ -325,6 +336,8 @@ class EveryFrame:
 
     def see(self, frame: Frame) -> Sequence[Seen]:
         """See `Sight`."""
+        if not self._ahead and self._last is not None and not self._last.done:
+            raise InferenceError(_HANGS)  # one is waited for already
         moment = self._moments(frame, small=self._still is not None)
         held = self._still is not None and not moment.fresh and self._still(moment.luma, moment.dt_s)
         if self._last is None or not held:
@@ -346,9 +359,10 @@ class EveryFrame:
         assert moment.answer is not None
         began = time.perf_counter()
         try:
-            return moment.seen(moment.answer.result())
+            return moment.seen(moment.answer.result(None if self._ahead else _PATIENCE_S))
         except InferenceError:
-            self._last = None
+            if moment.answer.done:
+                self._last = None
             raise
         finally:
             self.waited_s += time.perf_counter() - began
@@ -549,11 +563,16 @@ class LiveKeyframes:
         self._line: deque[_Moment] = deque()
         self._latencies_s: deque[float] = deque(maxlen=15)
         self._since = 0
+        self._hangs = False
         self.waited_s = 0.0
 
     def see(self, frame: Frame) -> Sequence[Seen]:
         """See `Sight`."""
         self.waited_s = 0.0
+        if self._hangs:
+            if self._under_way is None or self._under_way.answer is None or not self._under_way.answer.done:
+                raise InferenceError(_HANGS)
+            self._hangs = False
         moment = self._moments(frame, small=True)
         self._since += 1
         if moment.fresh:
@@ -612,8 +631,10 @@ class LiveKeyframes:
             return
         self._under_way = None
         try:
-            said = moment.answer.result()
+            said = moment.answer.result(_PATIENCE_S)
         except InferenceError:
+            if not moment.answer.done:
+                self._under_way, self._hangs = moment, True
             self._key = None
             self._line.clear()
             self._propagator.reset()

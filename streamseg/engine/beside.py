@@ -9,7 +9,8 @@ from streamseg.frame import Frame, Packet, Source, VideoInfo
 
 __all__ = ["Beside"]
 
-_FRESH_S = 1.0
+# What the small stream shows must lie where the large one shows it: half a frame of a slow small stream.
+_FRESH_S = 0.2
 
 
 class Beside:
