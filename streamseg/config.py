@@ -243,7 +243,7 @@ class InstanceSettings(_Section):
     half_life_s: float = Field(
         0.08, ge=0, le=1, description="a mask's past weighs half after this time, seconds; 0 does not steady it"
     )
-    track: bool = Field(True, description="give each object a number that it keeps")
+    track: bool = Field(True, description="give each object a number that it keeps (road users always have one)")
     sure: float = Field(
         0.4, ge=0, le=1, description="score from which an object may get a number, and be painted in a clip"
     )

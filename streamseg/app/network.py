@@ -92,11 +92,13 @@ class Network:
         model: which it is.
         pool: of its segmenters.
         took_s: how long the last inference took.
+        settled: its thresholds do not change while it runs.
     """
 
     model: ResolvedModel
     pool: Pool
     took_s: Callable[[], float]
+    settled: bool = False
 
     @property
     def sessions(self) -> int:

@@ -100,8 +100,13 @@ class LanesTask:
         self._users: RoadUsers | None = None
         if users:
             # What it found stands beside every frame already: it is asked each time.
-            painter = _painter(settings.instances)
-            self._users = RoadUsers(lambda frame: self._beside(), every_s=0.0, classes=users, painter=painter)
+            self._users = RoadUsers(
+                lambda frame: self._beside(),
+                every_s=0.0,
+                classes=users,
+                painter=_painter(settings.instances),
+                tracker=_tracker(settings.instances),
+            )
         self._overlay = self._made(settings)
 
     def __call__(self, seen: Seen) -> Output:

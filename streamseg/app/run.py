@@ -132,6 +132,8 @@ class Run:
             for moments in self.moments:
                 moments.at_cuts = settings.temporal.scene_cut
             for network in self.networks:
+                if network.settled:
+                    continue
                 network.pool.retune(confidence=settings.model.confidence, iou=settings.model.iou)
 
         return change

@@ -124,7 +124,7 @@ def _with_hidden(setting: Setting, seeing: Seeing, hidden: frozenset[str]) -> Se
         raise ConfigError(f"{model.path.name} knows none of {', '.join(sorted(hidden))}; choose another privacy.model")
     found = setting.settings.model.model_copy(update={"confidence": privacy.confidence})
     own = replace(setting, settings=setting.settings.model_copy(update={"model": found}))
-    network = own.network(model, class_ids(known, model.facts.names, model.path))
+    network = replace(own.network(model, class_ids(known, model.facts.names, model.path)), settled=True)
     if privacy.two_passes and setting.reopen is not None:
         plan = look_ahead(setting.reopen(), network.pool.submit, frozenset(known), setting.say, ahead=network.sessions)
         private = PrivateTask(seeing.task, plan)
@@ -134,7 +134,7 @@ def _with_hidden(setting: Setting, seeing: Seeing, hidden: frozenset[str]) -> Se
             seeing.task, look, lambda frame: network.pool.submit(frame).result(), hold_s=privacy.hold_s
         )
     seeing.process.paint = private
-    return replace(seeing, private=private)
+    return replace(seeing, private=private, networks=(*seeing.networks, network))
 
 
 def _background(setting: Setting) -> Seeing:
@@ -143,6 +143,8 @@ def _background(setting: Setting) -> Seeing:
     keep = kept_classes(model, settings)
     # The results list everything that was seen; else no more than the matte is needed of what is kept.
     whole = bool(settings.output.results)
+    if whole and settings.temporal.roi:
+        setting.say("temporal.roi is left out: the results tell of whole pictures")
     network = setting.network(model, None if whole else keep)
     task = VirtualBackground(settings, setting.source.info, keep, setting.metrics, setting.say)
     moments = setting.moments()

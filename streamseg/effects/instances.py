@@ -243,6 +243,7 @@ class RoadUsers:
         every_s: how often it is asked; between, what was found stays.
         classes: names of those that are followed.
         painter: draws them; None draws none.
+        tracker: gives the numbers; None takes the usual one.
     """
 
     def __init__(
@@ -252,12 +253,13 @@ class RoadUsers:
         every_s: float = 0.1,
         classes: Collection[str] = ("person", "bicycle", "car", "motorcycle", "bus", "truck"),
         painter: InstancePainter | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         self._segment = segment
         self._every_s = every_s
         self._classes = frozenset(classes)
         self._painter = painter
-        self._tracker = Tracker()
+        self._tracker = tracker or Tracker()
         self._since_s: float | None = None
         self._seen: Tracked | None = None
 
