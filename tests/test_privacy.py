@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
 
+from streamseg.app import network as network_module
 from streamseg.app.privacy import PrivateTask, classes_hidden, look_ahead
 from streamseg.app.sight import Seen
 from streamseg.cli import main
@@ -318,6 +322,32 @@ def test_from_the_command_line(passes: str, tmp_path: Path) -> None:
     assert [[(each["class"], each["source"]) for each in line["hidden"]] for line in lines] == [
         [("person", "detected")]
     ] * 8
+
+
+def test_live_a_network_that_hangs_gives_slates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, calls = network_module.load_segmenter, itertools.count()
+
+    def slow(*given: Any, **options: Any) -> Any:
+        segmenter = load(*given, **options)
+
+        class Slow:
+            class_names, describe, retune = segmenter.class_names, segmenter.describe, segmenter.retune
+
+            def __call__(self, frame: Frame) -> Any:
+                if next(calls) == 5:
+                    threading.Event().wait(1.5)
+                return segmenter(frame)
+
+        return Slow()
+
+    monkeypatch.setattr(network_module, "load_segmenter", slow)
+    monkeypatch.setattr("streamseg.app.sight._PATIENCE_S", 0.1)
+    command = ["run", "test:?size=320x180&fps=30&frames=75", "-o", "null:", "--task", "lanes", "--blur-people"]
+    command += ["--set", "lanes.show=[]", "--set", f"privacy.model={yolo(tmp_path / 'y.onnx')}", "--quiet"]
+    assert main([*command, "--report", str(tmp_path / "r.json")]) == 0
+    told = json.loads((tmp_path / "r.json").read_text())["frames"]
+    assert told["frames that could not be processed"] > 0, "the run did not wait for it"
+    assert told["slates shown"] >= told["frames that could not be processed"]
 
 
 def test_what_cannot_be_hidden_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

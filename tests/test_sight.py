@@ -27,6 +27,7 @@ from streamseg.app.sight import (
     Sight,
     TwoSights,
     Unseen,
+    in_good_time,
 )
 from streamseg.errors import InferenceError
 from streamseg.frame import Colour, Frame, Origin, Output
@@ -301,6 +302,22 @@ def test_a_network_that_hangs_holds_nobody_for_ever(
         assert overlap(one, 40) > 0.9
         return
     pytest.fail("it never came back")
+
+
+def test_a_network_that_hides_somebody_and_hangs_holds_nobody_for_ever(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamseg.app.sight._PATIENCE_S", 0.05)
+    pool = Pool([network])
+    segment = in_good_time(pool)
+    assert isinstance(segment(picture(0)), Matte)
+    network.go.clear()
+    for index in range(1, 4):
+        with pytest.raises(InferenceError, match="has not answered"):
+            segment(picture(index))
+    assert network.asked == [0, 1], "it is not asked again while it hangs"
+    network.go.set()
+    pool.close()
 
 
 def test_live_an_answer_that_is_too_old_is_not_carried_for_ever(ask: Asking, network: Network) -> None:

@@ -40,6 +40,7 @@ __all__ = [
     "Timed",
     "TwoSights",
     "Unseen",
+    "in_good_time",
 ]
 
 # A pause this long says nothing about the next picture.
@@ -182,6 +183,26 @@ class Answer:
         if self.looked_at is not self.frame:
             said = said.on((self.frame.width, self.frame.height))
         return self.digest(said)
+
+
+def in_good_time(pool: Pool) -> Callable[[Frame], Segmentation]:
+    """What a network says of one live frame after the other; one that hangs is not waited for without end.
+
+    The call that comes back raises `InferenceError`: the network failed, or has not answered.
+    """
+    last: Future[Segmentation] | None = None
+
+    def segment(frame: Frame) -> Segmentation:
+        nonlocal last
+        if last is not None and not last.done():
+            raise InferenceError(_HANGS)  # it was waited for already
+        last = pool.submit(frame)
+        try:
+            return last.result(_PATIENCE_S)
+        except TimeoutError:
+            raise InferenceError(_HANGS) from None
+
+    return segment
 
 
 class Asking:

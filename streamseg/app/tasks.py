@@ -14,7 +14,7 @@ from streamseg.app.overlays import InstancesTask, LanesTask, lane_finder
 from streamseg.app.privacy import PrivateTask, classes_hidden, look_ahead
 from streamseg.app.process import SeeAndPaint, Task
 from streamseg.app.seeing import sight_of
-from streamseg.app.sight import Moments, Pace, TwoSights, Unseen
+from streamseg.app.sight import Moments, Pace, TwoSights, Unseen, in_good_time
 from streamseg.app.telemetry import whereabouts
 from streamseg.config import Settings
 from streamseg.effects.privacy import HiddenClasses
@@ -129,10 +129,9 @@ def _with_hidden(setting: Setting, seeing: Seeing, hidden: frozenset[str]) -> Se
         plan = look_ahead(setting.reopen(), network.pool.submit, frozenset(known), setting.say, ahead=network.sessions)
         private = PrivateTask(seeing.task, plan)
     else:
-        look = HiddenClasses(known)
-        private = PrivateTask(
-            seeing.task, look, lambda frame: network.pool.submit(frame).result(), hold_s=privacy.hold_s
-        )
+        pool = network.pool
+        segment = in_good_time(pool) if setting.source.info.live else lambda frame: pool.submit(frame).result()
+        private = PrivateTask(seeing.task, HiddenClasses(known), segment, hold_s=privacy.hold_s)
     seeing.process.paint = private
     return replace(seeing, private=private, networks=(*seeing.networks, network))
 
