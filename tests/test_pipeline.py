@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from streamseg.engine import Beside, Metrics, Pipeline, Process
+from streamseg.engine import Beside, Metrics, Pipeline, Process, Reopening
 from streamseg.errors import PipelineAborted, PipelineStuckError, SinkWriteError, SourceLostError
 from streamseg.frame import Colour, Frame, Origin, Output, Packet, Track, VideoInfo
 from tests.stages import Each
@@ -80,6 +80,18 @@ class StubSink:
         self.closed += 1
 
 
+class Stepped(StubSource):
+    """Live; gives the next frame when the one before was processed."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__(frames, live=True)
+        self.processed = threading.Semaphore(1)
+
+    def read(self) -> Frame | None:
+        assert self.processed.acquire(timeout=10)
+        return super().read()
+
+
 def output(of: Frame) -> Output:
     return Output(of)
 
@@ -94,6 +106,35 @@ def test_a_file_loses_nothing_and_keeps_order() -> None:
         assert (sink.finished, sink.closed) == (1, 1)
     assert source.closed == 1
     assert pipeline.metrics.get("frames in") == pipeline.metrics.get("frames out 1") == 100
+
+
+def test_a_slow_sink_that_keeps_what_was_seen_gets_it_late_and_what_is_too_much_is_counted() -> None:
+    hold = threading.Event()
+
+    class Log(StubSink):
+        def keeps(self, output: Output) -> bool:
+            return output.frame.index % 2 == 1
+
+    picture, log = StubSink(hold=hold), Log(hold=hold)
+    source = Stepped(300)
+
+    def process(of: Frame) -> Output:
+        source.processed.release()
+        return output(of)
+
+    pipeline = Pipeline(source, Each(process), [picture, Reopening(None, name="log", first=log)])
+    pipeline.start()
+    while pipeline.metrics.get("frames in") < 300:
+        pipeline.wait(0.01)
+    hold.set()
+    assert pipeline.wait(10)
+    assert picture.indices[-1] == log.indices[-1] == 299
+    assert len(picture.indices) <= 3
+    assert log.indices == sorted(set(log.indices))
+    kept = [index for index in log.indices if index % 2 and index < 299]
+    assert kept[-60:] == list(range(179, 299, 2)), "the last sixty that it keeps"
+    for number, sink in enumerate((picture, log)):
+        assert pipeline.drops[f"sink {number} slower than processing"] == 300 - len(sink.indices)
 
 
 def test_a_live_source_drops_the_oldest_and_counts_it() -> None:

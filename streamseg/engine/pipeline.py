@@ -25,6 +25,8 @@ _LIVE_CAPACITY = 1
 _ABORT_TIMEOUT_S = 5.0
 # Sound of about half a minute may wait for the next picture of a live source; older sound is let go.
 _MOST_PACKETS = 2000
+# Pictures that wait for a sink which writes down what was seen in each: two seconds.
+_MOST_LATE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class _Captured:
 class _Finished:
     output: Output | None
     packets: Sequence[Packet]
+    late: Sequence[Output] = ()  # earlier ones that the sink writes down nevertheless
 
 
 class Process(Protocol):
@@ -76,7 +79,9 @@ class Pipeline:
     Args:
         source: read in the thread ``capture``.
         process: used in the thread ``process``.
-        sinks: written in threads ``write-0``, ``write-1`` and so on, each behind a channel of its own.
+        sinks: written in threads ``write-0``, ``write-1`` and so on, each behind a channel of its own. Live, a slow one
+            gets the newest picture; one with ``keeps(output)`` gets those for which that is true, too, however late,
+            up to the last 60.
         metrics: receives the times of the stages ``capture``, ``process``, ``write-N`` and ``latency-N`` (from
             `Frame.captured_at` to the end of `Sink.write`), and the counts ``frames in`` and ``frames out N``.
         join_timeout_s: how long after a stop or a failure nothing may happen, no frame written and no thread ended,
@@ -104,8 +109,9 @@ class Pipeline:
         capacity = _LIVE_CAPACITY if live else _FILE_CAPACITY
         when_full: Literal["block", "drop_oldest"] = "drop_oldest" if live else "block"
         self._captured: Channel[_Captured] = Channel(capacity, when_full, merge=_keep_captured)
+        self._backlogs = [_Backlog(getattr(sink, "keeps", _nothing)) for sink in self._sinks]
         self._finished: list[Channel[_Finished]] = [
-            Channel(capacity, when_full, merge=_keep_finished) for _ in self._sinks
+            Channel(capacity, when_full, merge=backlog.merge) for backlog in self._backlogs
         ]
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -148,8 +154,8 @@ class Pipeline:
     def drops(self) -> dict[str, int]:
         """Frames discarded so far, by reason."""
         reasons = {"processing slower than the source": self._captured.dropped}
-        for number, channel in enumerate(self._finished):
-            reasons[f"sink {number} slower than processing"] = channel.dropped
+        for number, (channel, backlog) in enumerate(zip(self._finished, self._backlogs, strict=True)):
+            reasons[f"sink {number} slower than processing"] = channel.dropped - backlog.spared
         return {reason: count for reason, count in reasons.items() if count}
 
     @property
@@ -246,21 +252,25 @@ class Pipeline:
             channel.put(item)
 
     def _write(self, number: int) -> None:
-        sink, metrics = self._sinks[number], self.metrics
-        stage = f"write-{number}"
         trailing: list[Packet] = []
         for item in self._finished[number]:
+            for late in item.late:
+                self._write_one(number, late, ())
             if item.output is None:
                 trailing.extend(item.packets)
                 continue
-            with metrics.time(stage):
-                sink.write(item.output, item.packets)
-            if not item.output.stands_in:
-                metrics.add(f"latency-{number}", time.monotonic() - item.output.frame.captured_at)
-            metrics.count(f"frames out {number}")
+            self._write_one(number, item.output, item.packets)
         # After a failure the channel ends too, but what was written is not the whole: it gets no final name.
         if self._failure is None:
-            sink.finish(trailing)
+            self._sinks[number].finish(trailing)
+
+    def _write_one(self, number: int, output: Output, packets: Sequence[Packet]) -> None:
+        metrics = self.metrics
+        with metrics.time(f"write-{number}"):
+            self._sinks[number].write(output, packets)
+        if not output.stands_in:
+            metrics.add(f"latency-{number}", time.monotonic() - output.frame.captured_at)
+        metrics.count(f"frames out {number}")
 
     def _run(self, stage: Callable[[], None], *cleanup: Callable[[], None]) -> None:
         """Run a stage, then close its output, abort its input and close its resource, whatever happens.
@@ -290,9 +300,34 @@ def _keep_captured(dropped: _Captured, following: _Captured) -> _Captured:
     return _Captured(frame, _joined(dropped.packets, following.packets))
 
 
-def _keep_finished(dropped: _Finished, following: _Finished) -> _Finished:
-    output = dropped.output if following.output is None else following.output
-    return _Finished(output, _joined(dropped.packets, following.packets))
+class _Backlog:
+    """What must not be lost with a picture for which one sink was too slow: its sound, and what was seen in it.
+
+    Args:
+        keeps: whether the sink writes a picture down however late it is.
+
+    Attributes:
+        spared: pictures that were dropped from the channel and are written nevertheless.
+    """
+
+    def __init__(self, keeps: Callable[[Output], bool]) -> None:
+        self._keeps = keeps
+        self.spared = 0
+
+    def merge(self, dropped: _Finished, following: _Finished) -> _Finished:
+        output, late = following.output, list(dropped.late)
+        if output is None:
+            output = dropped.output  # at the end, the last picture is worth more than none
+        elif dropped.output is not None and self._keeps(dropped.output):
+            late.append(dropped.output)
+            self.spared += 1
+        late += following.late
+        self.spared -= max(0, len(late) - _MOST_LATE)
+        return _Finished(output, _joined(dropped.packets, following.packets), late[-_MOST_LATE:])
+
+
+def _nothing(output: Output) -> bool:
+    return False
 
 
 def _joined(earlier: Sequence[Packet], later: Sequence[Packet]) -> Sequence[Packet]:

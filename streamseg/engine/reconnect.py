@@ -417,6 +417,11 @@ class Reopening:
             self._counts["pictures dropped while closed"] += 1
             self._lose(sink, error)
 
+    def keeps(self, output: Output) -> bool:
+        """Whether the sink writes a picture down however late it is; any thread."""
+        keeps = getattr(self._sink, "keeps", None)
+        return keeps is not None and bool(keeps(output))
+
     def finish(self, packets: Sequence[Packet] = ()) -> None:
         """Complete what is open."""
         if self._sink is not None:

@@ -42,6 +42,10 @@ class LinesSink:
         """One-line remarks for the user, so far."""
         return self._partial.notices
 
+    def keeps(self, output: Output) -> bool:
+        """Whether it has a line, however late."""
+        return not output.stands_in
+
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
         """Write one line; packets have no place here. A stand-in says nothing of what was seen: it has no line."""
         if output.stands_in:
