@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -158,6 +158,61 @@ def test_a_run_that_fails_keeps_the_clips_and_nothing_else(tmp_path: Path, card:
            clips=cutter)  # fmt: skip
     assert [path.name for path in (tmp_path / "clips").iterdir()] == ["00h00m01.0s_departure-left.mp4"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card", "clips"]
+
+
+def on_and_on(log: EventLog, source: Source, count: int) -> None:
+    frame = source.read()
+    assert frame is not None
+    for number in range(count):
+        begun = Event("person in lane", None, float(number), number + 0.2, track=number)
+        for told in (begun, replace(begun, end_s=number + 0.5)):
+            log.write(Output(frame, Drive(Lanes((frame.width, frame.height)), None, (), (told,))))
+
+
+@pytest.fixture
+def camera() -> Iterator[Source]:
+    source = open_source("test:?size=64x36&fps=30")
+    yield source
+    source.close()
+
+
+def test_a_live_log_is_on_the_disk_and_does_not_grow(tmp_path: Path, camera: Source) -> None:
+    tables, page = [str(tmp_path / name) for name in ("e.csv", "e.json")], tmp_path / "p.html"
+    lasting = Event("lanes lost", None, 2000.0, 2000.1)
+    log = EventLog(camera, tmp_path, finish=lambda at_s: [replace(lasting, end_s=at_s)], tables=tables, page=str(page))
+    on_and_on(log, camera, 500)
+    assert len((tmp_path / "e.partial.csv").read_text().splitlines()) == 501, "each is there when it has ended"
+    on_and_on(log, camera, 700)
+    assert len(log.events) == 1000
+    held = sum(len(value) for value in vars(log).values() if isinstance(value, list | dict))
+    assert held < 2100
+    log.finish()
+    log.close()
+    rows = list(csv.DictReader((tmp_path / "e.csv").read_text().splitlines()))
+    listed = json.loads((tmp_path / "e.json").read_text())
+    assert [row["track"] for row in rows] == ["" if one["track"] is None else str(one["track"]) for one in listed]
+    assert [one["track"] for one in listed] == [*range(500), *range(700), None]
+    assert "201 earlier events are not shown" in Page(page.read_text()).text
+
+
+def test_what_a_live_log_wrote_stays_when_the_run_fails(tmp_path: Path, camera: Source) -> None:
+    log = EventLog(camera, tmp_path, finish=lambda at_s: [], tables=[str(tmp_path / "e.csv"), str(tmp_path / "e.json")])
+    log.close()
+    assert list(tmp_path.iterdir()) == []
+    log = EventLog(camera, tmp_path, finish=lambda at_s: [], tables=[str(tmp_path / "e.csv")])
+    on_and_on(log, camera, 3)
+    log.close()
+    assert len((tmp_path / "e.partial.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_where_nothing_happened_the_tables_are_empty(live: bool, tmp_path: Path, camera: Source, card: Path) -> None:
+    source = camera if live else open_source(str(card / "20240501_120000.mp4"))
+    log = EventLog(source, tmp_path, finish=lambda at_s: [], tables=[str(tmp_path / "e.csv"), str(tmp_path / "e.json")])
+    log.finish()
+    assert json.loads((tmp_path / "e.json").read_text()) == []
+    assert (tmp_path / "e.csv").read_text().count("\n") == 1
+    source.close()
 
 
 def test_outputs_that_cannot_be(tmp_path: Path, card: Path) -> None:

@@ -13,8 +13,9 @@ log = EventLog(
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -37,6 +38,8 @@ __all__ = ["EventLog", "began_s"]
 
 _THUMBNAIL_W = 320
 _SPEED_EVERY_S = 0.5
+# Of a run that never ends, no more events than these are remembered; its tables hold all.
+_MOST_REMEMBERED = 1000
 
 
 def began_s(source: Source, path: Path) -> float | None:
@@ -53,8 +56,11 @@ def began_s(source: Source, path: Path) -> float | None:
 class EventLog:
     """Gathers the events of a run and writes them when it is over; a `Sink`. Files appear when they are whole.
 
+    Of a live source, which may go on for months, each event is written when it ends, in that order, and what was
+    written stays however the run ends; the page shows the last thousand.
+
     Args:
-        source: a file or a drive; nothing that is wrapped around one.
+        source: what is read; where there are clips or telemetry a file or a drive, and nothing wrapped around one.
         path: what the user named.
         finish: ends the events that last when the run is over; takes the time in seconds.
         tables: files for the events, ``.csv`` or ``.json``.
@@ -88,14 +94,16 @@ class EventLog:
         self._speeds: list[tuple[float, float, bool]] = []
         self._begin_s: float | None = None
         self._last_s = 0.0
-        self._tables: list[Partial] = []
+        self._tables: list[_Table] = []
+        self._most = _MOST_REMEMBERED if source.info.live else math.inf
+        self._forgotten = 0
         self._page: Partial | None = None
         for table in tables:
             if Path(table).suffix.lower() not in (".csv", ".json"):
                 raise ConfigError(f"events are written as .csv or .json, not {table!r}; choose such a name")
         try:
             for table in tables:
-                self._tables.append(Partial(Path(table)))
+                self._tables.append(_Table(Path(table)))
             if page:
                 self._page = Partial(Path(page))
         except BaseException:
@@ -109,14 +117,18 @@ class EventLog:
 
     @property
     def events(self) -> Sequence[Event]:
-        """Those that have ended, in the order in which they did."""
+        """Those that have ended and are remembered, in the order in which they did."""
         return tuple(self._ended)
+
+    def keeps(self, output: Output) -> bool:
+        """Whether something happened in it, which is noted however late."""
+        drive = _drive_of(output)
+        return drive is not None and bool(drive.events)
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
         """Take in what the overlay noted on this picture; packets have no place here."""
-        seen = output.segmentation
-        drive = seen.seen if isinstance(seen, Hidden) else seen
-        if output.stands_in or not isinstance(drive, Drive):
+        drive = _drive_of(output)
+        if drive is None:
             return
         now_s = output.frame.seconds
         if self._where and (not self._speeds or now_s - self._speeds[-1][0] >= _SPEED_EVERY_S):
@@ -124,8 +136,10 @@ class EventLog:
             if fix is not None:
                 self._speeds.append((now_s, fix.speed_m_s, fix.filled))
         for event in drive.events:
-            if event.end_s is None or _key(event) not in self._pictures:
+            if self._page is not None and (event.end_s is None or _key(event) not in self._pictures):
                 self._pictures[_key(event)] = _thumbnail(output.frame)
+                if len(self._pictures) > self._most:
+                    del self._pictures[next(iter(self._pictures))]
             if event.end_s is not None:
                 self._take(event)
         if self._clips:
@@ -142,19 +156,31 @@ class EventLog:
             self._clips.finish()
         self._ended.sort(key=lambda event: event.begin_s)
         for table in self._tables:
-            as_text = events_csv if table.final.suffix.lower() == ".csv" else events_json
-            _write(table, as_text(self._ended))
+            if self._ended and not self._source.info.live:
+                table.add(self._ended)
+            table.finish()
         if self._page is not None:
-            _write(self._page, drive_page(self._journey(self._page.final, self._last_s + interval_s)))
+            text = drive_page(self._journey(self._page.final, self._last_s + interval_s))
+            with _errors(self._page):
+                self._page.path.write_text(text, "utf-8", newline="\n")
+                self._page.keep()
         self._tables, self._page = [], None
 
     def close(self) -> None:
-        """Let go; without `finish` there is no table and no page, but the clips stay."""
-        for partial in [*self._tables, *([self._page] if self._page else [])]:
-            partial.discard()
+        """Let go; without `finish` there is no page and no table but what was written of it, and the clips stay."""
+        for table in self._tables:
+            table.close()
+        if self._page is not None:
+            self._page.discard()
 
     def _take(self, event: Event) -> None:
+        if self._source.info.live:
+            for table in self._tables:
+                table.add([event])
         self._ended.append(event)
+        if len(self._ended) > self._most:
+            del self._ended[0]
+            self._forgotten += 1
         if self._clips:
             self._clips.add(event)
 
@@ -164,6 +190,7 @@ class EventLog:
             Shot(event, self._pictures.get(_key(event)), [_relative(clip, page) for clip in written.get(event, ())])
             for event in self._ended
         ]
+        forgotten = [f"{self._forgotten} earlier events are not shown"] if self._forgotten else []
         files = [(leg.path.name, leg.from_s, leg.to_s) for leg in getattr(self._source, "legs", ())]
         return Journey(
             self._source.info.name,
@@ -172,8 +199,14 @@ class EventLog:
             files=files,
             speeds=self._speeds,
             clock_s=began_s(self._source, self._path),
-            remarks=[*self._source.notices, *self.notices],
+            remarks=[*self._source.notices, *self.notices, *forgotten],
         )
+
+
+def _drive_of(output: Output) -> Drive | None:
+    seen = output.segmentation
+    drive = seen.seen if isinstance(seen, Hidden) else seen
+    return drive if isinstance(drive, Drive) and not output.stands_in else None
 
 
 def _key(event: Event) -> tuple[object, ...]:
@@ -198,9 +231,45 @@ def _relative(clip: Path, page: Path) -> str:
     return clip.absolute().as_posix()
 
 
-def _write(partial: Partial, text: str) -> None:
+class _Table:
+    """A file of events that grows; it has its name when it is whole, and what was written of it stays anyway."""
+
+    def __init__(self, path: Path) -> None:
+        self._partial = Partial(path)
+        self._as_csv = path.suffix.lower() == ".csv"
+        self._count = 0
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Write these behind what is there."""
+        if self._as_csv:
+            header, _, rows = events_csv(events).partition("\n")
+            text = rows if self._count else f"{header}\n{rows}"
+        else:
+            # Without the brackets and line ends of the list.
+            text = ("," if self._count else "[") + "\n" + events_json(events)[2:-3] if events else ""
+        with _errors(self._partial), self._partial.path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        self._count += len(events)
+
+    def finish(self) -> None:
+        """It is whole."""
+        if not self._count:
+            self.add([])
+        end = "" if self._as_csv else "\n]\n" if self._count else "[]\n"
+        with _errors(self._partial), self._partial.path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(end)
+        with _errors(self._partial):
+            self._partial.keep()
+
+    def close(self) -> None:
+        """Let go of it; an empty one goes."""
+        if not self._count:
+            self._partial.discard()
+
+
+@contextlib.contextmanager
+def _errors(partial: Partial) -> Iterator[None]:
     try:
-        partial.path.write_text(text, "utf-8", newline="\n")
-        partial.keep()
+        yield
     except OSError as error:
         raise SinkWriteError(f"cannot write {partial.path}: {reason(error)}") from error
