@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -32,6 +34,18 @@ def test_runs_and_says_on_what(model):
     assert session.on.runtime.startswith("onnxruntime 1.")
     (out,) = session.run(["out"], {"image": np.ones((1, 3, 32, 32), np.float32)})
     assert np.allclose(out, 1 / (1 + np.exp(-5)))
+
+
+def test_onnxruntime_keeps_no_book_about_this_machine(model, tmp_path):
+    """Its telemetry begins with a file under the user's folder; it refrains by itself where it sees a CI or tests."""
+    home = tmp_path / "home"
+    home.mkdir()
+    silent = ("CI", "GITHUB_ACTIONS", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in silent} | {"HOME": str(home)}
+    program = f"from pathlib import Path; from streamseg.segment.ort import Session; Session(Path({str(model)!r}))"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(home.rglob("*onnxruntime*")) == []
 
 
 def unusable():

@@ -241,6 +241,7 @@ def _onnxruntime() -> ModuleType:
         raise AbsentError(
             f'onnxruntime cannot be imported ({one_line(error)}); run: pip install "streamseg[cpu]"'
         ) from error
+    onnxruntime.disable_telemetry_events()  # on Windows, where the environment does not say it
     return onnxruntime
 
 
