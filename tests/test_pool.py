@@ -46,7 +46,7 @@ class Stub:
         finally:
             self.busy.release()
 
-    def retune(self, *, confidence, iou):
+    def retune(self, *, confidence, iou, classes=None):
         self.thresholds = (confidence, iou)
 
     def describe(self):

@@ -83,7 +83,7 @@ class Network:
         columns = np.flatnonzero((middle == PATTERN[10:70, :1]).all(axis=0))
         return Matte(truth(int(columns[0])), (WIDTH, HEIGHT))
 
-    def retune(self, *, confidence: float, iou: float) -> None:
+    def retune(self, *, confidence: float, iou: float, classes: object = None) -> None:
         raise AssertionError
 
     def describe(self) -> dict[str, Any]:
@@ -344,7 +344,7 @@ class Bright:
         size_wh = (40, round(40 * frame.height / frame.width))
         return Matte(cv2.resize(alpha, size_wh, interpolation=cv2.INTER_AREA), (frame.width, frame.height))
 
-    def retune(self, *, confidence: float, iou: float) -> None:
+    def retune(self, *, confidence: float, iou: float, classes: object = None) -> None:
         raise AssertionError
 
     def describe(self) -> dict[str, Any]:
@@ -393,7 +393,7 @@ def test_a_close_look_that_ends_after_a_cut_stays_in_its_window() -> None:
             alpha[rows, columns] = 1
             return Matte(alpha, (frame.width, frame.height))
 
-        def retune(self, *, confidence: float, iou: float) -> None:
+        def retune(self, *, confidence: float, iou: float, classes: object = None) -> None:
             raise AssertionError
 
         def describe(self) -> dict[str, Any]:

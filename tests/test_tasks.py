@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ import cv2
 import numpy as np
 import pytest
 
+from streamseg.app import Fleet
+from streamseg.app.sight import Seen
 from streamseg.cli import main
+from streamseg.config import Settings, load_runs
+from streamseg.errors import ConfigError
+from streamseg.segment.result import Instances
+from streamseg.sources import open_source
 from tests import networks
 from tests.clips import make_clip
 from tests.synthetic_drive import Drive, Excursion
@@ -152,6 +159,44 @@ def test_road_users_are_those_that_were_asked_for(still: Path, tmp_path: Path) -
     results = tmp_path / "lanes.jsonl"
     assert run(still, "--task", "lanes", "--users", network, "--classes", "horse", "--results", results) == 0
     assert {user["class"] for one in lines(results) for user in one.get("road_users", [])} == {"horse"}
+
+
+@pytest.mark.parametrize("task", ["instances", "lanes"])
+def test_a_reload_widens_the_classes_and_changes_how_they_are_painted(task: str, still: Path, coco: Path) -> None:
+    arguments = {"source.url": str(still), "output.sinks": ["null:"], "task": task}
+    arguments["model.name" if task == "instances" else "lanes.users"] = str(coco)
+
+    def load(*given: str) -> Mapping[str, Settings]:
+        return load_runs(None, given, arguments)
+
+    said: list[str] = []
+    fleet = Fleet(load("instances.classes=person"), said.append)
+    try:
+        said.clear()
+        (one,) = fleet.runs.values()
+        frame = open_source(str(still)).read()
+        assert frame is not None
+
+        def look() -> tuple[set[str], np.ndarray]:
+            found = one.networks[-1].pool.submit(frame).result()
+            assert isinstance(found, Instances)
+            seen = Seen(frame, found, 0.0) if task == "instances" else Seen(frame, None, 0.0, beside=found)
+            return {found.class_names[number] for number in found.class_ids}, one.task(seen).frame.planes
+
+        names, before = look()
+        assert names == {"person"}
+        fleet.change(load("instances.classes=person,car", "instances.show=boxes"))
+        names, after = look()
+        assert names == {"person", "car"}
+        changed = np.flatnonzero((before != after)[: frame.height].any(axis=0))
+        assert changed.min() < frame.width / 3 < frame.width * 2 / 3 < changed.max(), "left the person, right the car"
+        fleet.change(load())
+        assert look()[0] == {"person", "car"}
+        with pytest.raises(ConfigError, match="has no class 'cra'"):
+            fleet.change(load("instances.classes=cra", "instances.show=masks"))
+        assert said == []
+    finally:
+        fleet.discard()
 
 
 def test_a_turned_drive_has_telemetry_and_clips(drive: Path, tmp_path: Path) -> None:

@@ -93,12 +93,14 @@ class Network:
         pool: of its segmenters.
         took_s: how long the last inference took.
         settled: its thresholds do not change while it runs.
+        classes_of: the classes that it looks for under other settings, None for those of now; raises `ConfigError`.
     """
 
     model: ResolvedModel
     pool: Pool
     took_s: Callable[[], float]
     settled: bool = False
+    classes_of: Callable[[Settings], frozenset[int] | None] = lambda settings: None
 
     @property
     def sessions(self) -> int:

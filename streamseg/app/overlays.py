@@ -78,7 +78,7 @@ class LanesTask:
         settings: of the run.
         finder: of lanes.
         metrics: receives the time of every stage.
-        users: classes of road users that a second network looks for; empty: there is none.
+        users: classes of road users that a second network looks for where the settings name none; None: there is none.
         where: position and speed at a time of the video; None: nobody knows.
     """
 
@@ -88,7 +88,7 @@ class LanesTask:
         finder: LaneFinder,
         metrics: Metrics,
         *,
-        users: Sequence[str],
+        users: Sequence[str] | None,
         where: Where | None = None,
     ) -> None:
         self.where = where
@@ -97,16 +97,8 @@ class LanesTask:
         self._events = LaneEvents(_thresholds(settings.events))
         self._camera = _camera(settings.lanes)
         self._seen: Seen | None = None
-        self._users: RoadUsers | None = None
-        if users:
-            # What it found stands beside every frame already: it is asked each time.
-            self._users = RoadUsers(
-                lambda frame: self._beside(),
-                every_s=0.0,
-                classes=users,
-                painter=_painter(settings.instances),
-                tracker=_tracker(settings.instances),
-            )
+        self._users = users
+        self._tracker = _tracker(settings.instances) or Tracker()
         self._overlay = self._made(settings)
 
     def __call__(self, seen: Seen) -> Output:
@@ -141,6 +133,18 @@ class LanesTask:
         assert self._seen is not None
         return self._seen.beside
 
+    def _road_users(self, settings: InstanceSettings) -> RoadUsers | None:
+        if self._users is None:
+            return None
+        # What it found stands beside every frame already: it is asked each time.
+        return RoadUsers(
+            lambda frame: self._beside(),
+            every_s=0.0,
+            classes=settings.classes or self._users,
+            painter=_painter(settings),
+            tracker=self._tracker,
+        )
+
     def _made(self, settings: Settings) -> LaneOverlay:
         return LaneOverlay(
             self._finder,
@@ -148,7 +152,7 @@ class LanesTask:
             camera=self._camera,
             events=self._events,
             opacity=settings.lanes.opacity,
-            users=self._users,
+            users=self._road_users(settings.instances),
             where=self.where,
             timed=self._metrics.time,
         )

@@ -124,6 +124,7 @@ class Run:
         if any(key.startswith("privacy.") for key in changed):
             raise ConfigError("who is blurred cannot change while it runs; start anew")
         change_task = self.task.prepare_change(settings, say)
+        classes = [network.classes_of(settings) for network in self.networks]
         if kept := [key for key in changed if key not in _CHANGING and key.split(".")[0] not in _CHANGING]:
             say(f"this waits for the next start: {', '.join(kept)}")
 
@@ -131,10 +132,10 @@ class Run:
             change_task()
             for moments in self.moments:
                 moments.at_cuts = settings.temporal.scene_cut
-            for network in self.networks:
+            for network, wanted in zip(self.networks, classes, strict=True):
                 if network.settled:
                     continue
-                network.pool.retune(confidence=settings.model.confidence, iou=settings.model.iou)
+                network.pool.retune(confidence=settings.model.confidence, iou=settings.model.iou, classes=wanted)
 
         return change
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -158,9 +158,10 @@ def _instances(setting: Setting) -> Seeing:
     settings = setting.settings
     name = settings.model.name
     model = setting.resolved(_INSTANCES_MODEL if name == "auto" else name)
+    names: Mapping[int, str] = model.facts.names
     wanted = None
     if model.family == "yolo-seg":
-        wanted = class_ids(settings.instances.classes, model.facts.names, model.path) or None
+        wanted = class_ids(settings.instances.classes, names, model.path) or None
     elif model.family != "classmap":
         raise ConfigError(
             f"task instances needs a network that tells objects or classes apart, and {model.path.name} gives one "
@@ -168,7 +169,9 @@ def _instances(setting: Setting) -> Seeing:
         )
     network = setting.network(model, wanted)
     if model.family == "classmap":
-        class_ids(settings.instances.classes, dict(enumerate(network.pool.class_names)), model.path)
+        names = dict(enumerate(network.pool.class_names))
+        class_ids(settings.instances.classes, names, model.path)
+    network = replace(network, classes_of=_classes_of(model, names, list(names.values())))
     moments = setting.moments()
     sight, pace = sight_of(settings, setting.source, network, moments, both_sides=model.family == "classmap")
     networks, all_moments = [network], [moments]
@@ -192,7 +195,7 @@ def _lanes(setting: Setting) -> Seeing:
     networks: list[Network] = []
     moments = [setting.moments()]
     pace: Pace | None = None
-    followed: Sequence[str] = ()
+    usual: Sequence[str] | None = None
     if by_network:
         if settings.model.name == "auto":
             raise ConfigError("lanes.finder network needs a network for lanes; name one with --model")
@@ -207,9 +210,10 @@ def _lanes(setting: Setting) -> Seeing:
         model = setting.resolved(lanes.users)
         if model.family != "yolo-seg":
             raise ConfigError(f"lanes.users needs a YOLO segmentation network, and {model.path.name} is none")
-        known = set(model.facts.names.values())
-        followed = settings.instances.classes or [name for name in _ROAD_USERS if name in known]
-        networks.append(setting.network(model, class_ids(followed, model.facts.names, model.path)))
+        names = model.facts.names
+        usual = [name for name in _ROAD_USERS if name in names.values()]
+        classes_of = _classes_of(model, names, usual)
+        networks.append(replace(setting.network(model, classes_of(settings)), classes_of=classes_of))
         moments.append(setting.moments())
         beside, _ = sight_of(settings, source, networks[-1], moments[-1], both_sides=False, fps=lanes.users_fps)
         sight = TwoSights(sight, beside)
@@ -225,8 +229,15 @@ def _lanes(setting: Setting) -> Seeing:
         )
     elif lanes.telemetry:
         raise ConfigError(f"lanes.telemetry is for video files, and {source.info.name} is none; leave it out")
-    task = LanesTask(settings, finder, setting.metrics, users=followed, where=where)
+    task = LanesTask(settings, finder, setting.metrics, users=usual, where=where)
     return Seeing(SeeAndPaint(sight, task, pace), task, tuple(moments), tuple(networks))
+
+
+def _classes_of(
+    model: ResolvedModel, names: Mapping[int, str], usual: Sequence[str]
+) -> Callable[[Settings], frozenset[int]]:
+    """The ids of ``instances.classes``, of the `usual` where nobody says, under any settings."""
+    return lambda settings: class_ids(settings.instances.classes or usual, names, model.path)
 
 
 def unwrapped(source: Source) -> Source:

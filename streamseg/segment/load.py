@@ -39,8 +39,11 @@ class Segmenter(Protocol):
         """
         ...
 
-    def retune(self, *, confidence: float, iou: float) -> None:
-        """Change the thresholds from the next frame on; a network without them takes no notice. Any thread."""
+    def retune(self, *, confidence: float, iou: float, classes: Collection[int] | None = None) -> None:
+        """Change the thresholds from the next frame on; a network without them takes no notice. Any thread.
+
+        `classes` are those that stay; None leaves them as they are.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -162,9 +165,11 @@ class _Loaded:
     def __call__(self, frame: Frame) -> Segmentation:
         return self._segmenter(frame)
 
-    def retune(self, *, confidence: float, iou: float) -> None:
+    def retune(self, *, confidence: float, iou: float, classes: Collection[int] | None = None) -> None:
         if isinstance(self._segmenter, YoloSegmenter):
             self._segmenter.confidence, self._segmenter.iou = confidence, iou
+            if classes is not None:
+                self._segmenter.look_for(classes)
 
     def describe(self) -> dict[str, Any]:
         on = self._session.on

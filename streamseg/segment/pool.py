@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -54,10 +54,10 @@ class Pool:
         future.add_done_callback(self._under_way.discard)
         return future
 
-    def retune(self, *, confidence: float, iou: float) -> None:
-        """Change the thresholds of frames that are not yet under way. Any thread."""
+    def retune(self, *, confidence: float, iou: float, classes: Collection[int] | None = None) -> None:
+        """Change the thresholds and classes of frames that are not yet under way; see `Segmenter`. Any thread."""
         for segmenter in self._segmenters:
-            segmenter.retune(confidence=confidence, iou=iou)
+            segmenter.retune(confidence=confidence, iou=iou, classes=classes)
 
     def describe(self) -> dict[str, Any]:
         """What each segmenter says of itself, and ``sessions``, how many there are."""

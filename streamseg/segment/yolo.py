@@ -49,7 +49,9 @@ class YoloSegmenter:
         self.confidence = confidence
         self.iou = iou
         self.max_instances = max_instances
-        self.classes = None if classes is None else tuple(sorted(set(classes)))
+        self.classes: tuple[int, ...] | None = None
+        if classes is not None:
+            self.look_for(classes)
         self.class_names = _names(facts, facts.class_count or 0)
         self._image = facts.image.name
         self._dtype: type[np.floating] = np.float16 if facts.image.dtype == "float16" else np.float32
@@ -82,6 +84,10 @@ class YoloSegmenter:
         return Instances(
             placement.to_frame(boxes), scores, class_ids, coefficients, prototypes[0], placement, self.class_names
         )
+
+    def look_for(self, classes: Collection[int]) -> None:
+        """Keep instances of these classes alone, from the next frame on; any thread."""
+        self.classes = tuple(sorted(set(classes)))
 
     def describe(self) -> dict[str, Any]:
         """What runs, for reports; `load_segmenter` adds the file and the session."""
