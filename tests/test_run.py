@@ -581,3 +581,27 @@ def test_what_cannot_change_while_it_runs_is_named(clip: Path, network: Path) ->
             fleet.change(load("privacy.blur_people=true"))
     finally:
         fleet.discard()
+
+
+def test_streams_that_come_and_go_are_named(clip: Path, network: Path, tmp_path: Path) -> None:
+    config = tmp_path / "streams.yaml"
+
+    def load(*names: str) -> Mapping[str, Settings]:
+        lines = [f"  {name}: {{source: {{url: {clip}}}, output: {{sinks: ['null:']}}}}" for name in names]
+        config.write_text("\n".join([f"model: {{name: {network}}}", "streams:", *lines]))
+        return load_runs(str(config), (), {})
+
+    said: list[str] = []
+    fleet = Fleet(load("door", "yard"), said.append)
+    try:
+        said.clear()
+        fleet.change(load("yard", "roof", "cellar"))
+        assert said == [
+            "streams come and go with the next start: new: cellar, roof",
+            "streams come and go with the next start: no longer named: door",
+        ]
+        said.clear()
+        fleet.change(load("door", "yard"))
+        assert said == []
+    finally:
+        fleet.discard()

@@ -50,6 +50,7 @@ class Fleet:
         self._pace: dict[str, tuple[int, float, float]] = {}  # frames in, when last counted, frames per second
         self._moved: dict[str, tuple[int, float]] = {}
         self._newest: dict[str, tuple[int, float]] = {}
+        self._names = frozenset(settings)
         self.runs: dict[str, Run] = {}
         self._sessions = Sessions()
         several = len(settings) > 1
@@ -151,7 +152,7 @@ class Fleet:
         return self._failures
 
     def change(self, settings: Mapping[str, Settings]) -> None:
-        """Take over what may change while the runs go on; streams that come or go are not among that.
+        """Take over what may change while the runs go on; streams that come or go are named, and wait.
 
         Raises:
             StreamsegError: something cannot be had as asked; nothing has changed.
@@ -164,6 +165,10 @@ class Fleet:
         ]
         for change in changes:
             change()
+        for names, how in ((settings.keys() - self._names, "new"), (self._names - settings.keys(), "no longer named")):
+            if names:
+                told = ", ".join(name or "the stream without a name" for name in sorted(names))
+                self._say(f"streams come and go with the next start: {how}: {told}")
 
     def end(self) -> None:
         """Break off what still runs, and wait until nothing of it does."""
