@@ -312,7 +312,10 @@ def test_from_the_command_line(passes: str, tmp_path: Path) -> None:
     # The network sees a person on the left and a car on the right, whatever the picture.
     command = ["run", str(clip), "-o", str(out), "--task", "lanes", "--set", "lanes.show=[]", "--results", str(results)]
     command += ["--blur-people", "--set", f"privacy.model={yolo(tmp_path / 'y.onnx')}", "--quality", "lossless"]
+    command += ["--report", str(tmp_path / "report.json")]
     assert main([*command, "--set", f"privacy.two_passes={passes}", "--quiet"]) == 0
+    model = json.loads((tmp_path / "report.json").read_text())["model"]
+    assert (model["model"], model["confidence"]) == ("y.onnx", 0.1), "the network that hides them stands in the report"
     with av.open(str(out)) as container:
         for picture in container.decode(video=0):
             detail = np.abs(np.diff(picture.to_ndarray(format="gray").astype(int), axis=1))

@@ -199,6 +199,24 @@ def test_a_reload_widens_the_classes_and_changes_how_they_are_painted(task: str,
         fleet.discard()
 
 
+def test_settings_of_instances_reach_the_road_users(still: Path, coco: Path, tmp_path: Path) -> None:
+    def users(*args: object) -> set[str]:
+        assert run(still, "--task", "lanes", "--users", coco, "--results", tmp_path / "r.jsonl", *args) == 0
+        return {user["class"] for one in lines(tmp_path / "r.jsonl") for user in one.get("road_users", [])}
+
+    assert users() == {"person", "car"}
+    scores = sorted({user["score"] for one in lines(tmp_path / "r.jsonl") for user in one.get("road_users", [])})
+    assert len(users("--set", f"instances.sure={sum(scores) / 2}")) == 1, "a score between the two of them"
+
+    def changed(show: str) -> int:
+        assert run(still, "--task", "lanes", "--users", coco, "--set", "lanes.show=users", "--set",
+                   f"instances.show={show}", "-o", tmp_path / "o.mkv", "--quality", "lossless") == 0  # fmt: skip
+        difference = decode(tmp_path / "o.mkv")[30].astype(int) - decode(still)[30].astype(int)
+        return int(np.count_nonzero(np.abs(difference).max(axis=2) > 20))
+
+    assert 0 < changed("boxes") < changed("masks,boxes")
+
+
 def test_a_turned_drive_has_telemetry_and_clips(drive: Path, tmp_path: Path) -> None:
     table = tmp_path / "gps.csv"
     table.write_text("\n".join(f"2026-01-02T08:00:{second:02d}Z,51.5,7,20" for second in range(12)))
