@@ -213,6 +213,35 @@ def yolo(path: Path) -> Path:
     return networks.yolo_seg(path, detections, prototypes)
 
 
+@pytest.mark.parametrize("mode", ["every", "keyframes:2"])
+def test_a_close_look_gives_the_same_with_any_number_of_sessions(mode: str, network: Path, tmp_path: Path) -> None:
+    def scene(index: int) -> av.VideoFrame:
+        rgb = np.random.default_rng(5).integers(0, 90, (HEIGHT, WIDTH, 3), np.uint8)
+        cv2.circle(rgb, (60 + 3 * index, 70 + index), 20 + index % 7, (230, 20, 20), -1, cv2.LINE_AA)
+        return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+
+    clip = make_clip(tmp_path / "disc.mp4", frames=40, size_wh=(WIDTH, HEIGHT), draw=scene)
+    mattes = []
+    for sessions in (1, 4):
+        matte = tmp_path / f"{sessions}.mkv"
+        assert run(clip, "--matte", matte, "--model", network, "--mode", mode, "--set", "temporal.roi=true",
+                   "--set", f"model.sessions={sessions}", "--quiet") == 0  # fmt: skip
+        mattes.append(decode(matte))
+    assert len(mattes[0]) == 40
+    for index, (one, four) in enumerate(zip(*mattes, strict=True)):
+        assert np.array_equal(one, four), index
+
+
+def test_results_leave_the_close_look_out_and_say_so(
+    clip: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--model", network, "--set", "temporal.roi=true"]
+    assert run(clip, "--matte", tmp_path / "m.mkv", *args) == 0
+    assert "temporal.roi" not in capsys.readouterr().err
+    assert run(clip, "--results", tmp_path / "r.jsonl", *args) == 0
+    assert "temporal.roi is left out: the results tell of whole pictures" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("keep", "person", "car"), [("person", 255, 0), ("car", 0, 255), ("person,car", 255, 255)])
 def test_only_the_kept_classes_stay(keep: str, person: int, car: int, clip: Path, tmp_path: Path) -> None:
     matte = tmp_path / "m.mkv"

@@ -28,6 +28,8 @@ __all__ = ["sight_of"]
 _FARTHEST_APART = 30
 # Frames that wait for keyframes, at most, where more keyframes ahead would only spare the network a short wait.
 _MOST_WAITING = 60
+# Where a close look goes depends on the answers that are there when it is asked for: always those of the same frames.
+_CLOSE_LOOKS_AHEAD = 2
 
 
 def sight_of(
@@ -62,15 +64,16 @@ def sight_of(
         every = min(_FARTHEST_APART, max(1, round(float(rate) / fps)))
         mode = "keyframes" if every > 1 else "every"
     ask = Asking(network.pool, digest) if digest else Asking(network.pool)
+    under_way = network.sessions
     if digest and temporal.roi:
-        ask = CloseLook(network.pool, digest)
+        ask, under_way = CloseLook(network.pool, digest), _CLOSE_LOOKS_AHEAD
     if mode == "every" or (mode == "auto" and not live):
         # One frame more than the networks have, so that none of them waits for us.
-        ahead = 0 if live else network.sessions
+        ahead = 0 if live else under_way
         whole = ask if isinstance(ask, CloseLook) else Asking(network.pool)  # there is nothing to carry
         return EveryFrame(whole, moments, ahead=ahead, still=still), None
     if not live:
-        ahead = max(1, min(network.sessions, _MOST_WAITING // every - 1))
+        ahead = max(1, min(under_way, _MOST_WAITING // every - 1))
         return FileKeyframes(ask, moments, every=every, both_sides=both_sides, ahead=ahead, still=still), None
     pace: Pace = FixedPace(every) if mode == "keyframes" else AutoInterval(float(1 / rate))
     locked = temporal.sync == "locked"
