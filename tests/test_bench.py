@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -200,6 +203,32 @@ def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "red cpu keyframes:2" in printed.out
     assert told["machine"]["processor"] in printed.err
     assert "red cpu keyframes:2" in (tmp_path / "a.svg").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
+    network = networks.matte(tmp_path / "red.onnx", alone=True)
+    clip(tmp_path / "a.mp4")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-m", "streamseg", "bench", str(tmp_path / "a.mp4"), "--model", str(network)]
+    process = subprocess.Popen(
+        [*command, "--turns", "100"], env={**os.environ, "TMPDIR": str(scratch)}, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert any("turn 1 of 100" in line for line in process.stderr)
+        assert list(scratch.glob("streamseg-*"))
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert list(scratch.glob("streamseg-*")) == []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert str(network).encode() not in path.read_bytes(), "no contestant goes on"
 
 
 def test_quality_on_a_davis_folder(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 import streamseg
@@ -21,10 +24,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 1 failed, 2 wrong use or input, 130 interrupted."""
+    """Run the command line; returns the exit code: 0 done, 1 failed, 2 wrong use or input, 130 interrupted.
+
+    Raises:
+        SystemExit: SIGTERM came, and the command has no way of its own to end; what it had begun is tidied up.
+    """
     try:
-        args = _parse(argv)
-        return int(args.function(args))
+        with _tidying():
+            args = _parse(argv)
+            return int(args.function(args))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -43,6 +51,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(redact(f"streamseg: {where}{(error.strerror or str(error)).lower()}"), file=sys.stderr)
         return 2
+
+
+@contextmanager
+def _tidying() -> Iterator[None]:
+    """Within, SIGTERM is an exception: by itself it ends the process, with temporary folders and children left."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread, which alone hears of signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
