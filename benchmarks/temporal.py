@@ -123,7 +123,7 @@ MODES: dict[str, Callable[[Clip], Replay]] = {
     **{f"keyframes:{n} strict": keyframes(n, two_sided=False, early=False) for n in (3,)},
     **{f"keyframes:{n}": keyframes(n, two_sided=False) for n in (2, 3, 4)},
     **{f"keyframes:{n} two-sided strict": keyframes(n, two_sided=True, early=False) for n in (3,)},
-    **{f"keyframes:{n} two-sided": keyframes(n, two_sided=True) for n in (2, 3, 4)},
+    **{f"keyframes:{n} two-sided": keyframes(n, two_sided=True) for n in (2, 3, 4, 5, 6, 8)},
     "every, uncertainty": smoothed(lambda: Uncertainty(0.15)),
     "every, half-life": smoothed(lambda: HalfLife(0.15)),
     "every, one-euro": smoothed(OneEuro),

@@ -5,6 +5,7 @@
 <cache>/lock.json            the sha256 of each file as it was first seen, and where it came from
 <cache>/export-env/          the environment that `models import --make-env` makes
 <cache>/half/                networks turned into float16
+<cache>/light/               networks with fewer sums, for processors
 <cache>/openvino/, tensorrt/ networks compiled for this machine
 """
 

@@ -11,6 +11,7 @@ from streamseg.errors import ModelLoadError
 from streamseg.segment import openvino, tensorrt
 from streamseg.segment.cuda import CudaSession
 from streamseg.segment.half import in_half
+from streamseg.segment.lighten import lightened
 from streamseg.segment.ort import AbsentError, Running, Runs, Session, one_line, try_out
 
 __all__ = ["LADDER", "PRECISIONS", "Wanted", "describe_running", "open_session", "probe"]
@@ -97,7 +98,7 @@ def probe() -> list[tuple[str, bool, str]]:
 def _open(wanted: Wanted, name: str, say: Callable[[str], None]) -> Runs:
     path, threads, precision = wanted.path, wanted.threads, wanted.precision
     if _is_package(name):
-        return openvino.OpenVinoSession(path, threads=threads, precision=precision)
+        return openvino.OpenVinoSession(lightened(path), threads=threads, precision=precision)
     if name == "tensorrt":
         return tensorrt.open_checked(path, threads=threads, precision=precision, say=say)
     if name == "cuda" and precision == "fp16":
@@ -109,7 +110,7 @@ def _open(wanted: Wanted, name: str, say: Callable[[str], None]) -> Runs:
     if name == "cuda":
         # On cards that have it, convolutions of float32 otherwise run in TF32, with ten bits of mantissa.
         return CudaSession(path, threads=threads, options={"use_tf32": str(int(precision == "auto"))})
-    return Session(path, provider=name, threads=threads)
+    return Session(lightened(path) if name == "cpu" else path, provider=name, threads=threads)
 
 
 def _is_package(name: str) -> bool:

@@ -66,7 +66,8 @@ class OpenVinoSession:
                 "ENABLE_CPU_PINNING": False,
                 **_cached(path),
             }
-            compiled = core.compile_model(str(path), "CPU", options)
+            model, self._channels_last = _channels_last(core.read_model(str(path)))
+            compiled = core.compile_model(model, "CPU", options)
             self._request = compiled.create_infer_request()
             computes_in = _precision(compiled)
         except ModelLoadError:
@@ -84,7 +85,8 @@ class OpenVinoSession:
         try:
             results = self._request.infer(dict(feeds), share_inputs=True, share_outputs=True)
             # The next run writes into the same places.
-            return [np.array(results[name]) for name in outputs]
+            arrays = {name: np.array(results[name]) for name in outputs}
+            return [a.transpose(0, 3, 1, 2) if name in self._channels_last else a for name, a in arrays.items()]
         except Exception as error:
             raise InferenceError(f"{self._path.name} failed on a frame: {_last_line(error)}") from error
 
@@ -121,6 +123,24 @@ def _openvino() -> Any:
             f"openvino cannot be imported ({one_line(error)}); run: {PROVIDERS['openvino'][1]}"
         ) from error
     return openvino
+
+
+def _channels_last(model: Any) -> tuple[Any, set[str]]:
+    """The model with outputs of several planes in the order that the convolutions write them in, and their names.
+
+    Brought into planes, prototypes take as long as a layer of the network.
+    """
+    from openvino import Layout
+    from openvino.preprocess import PrePostProcessor
+
+    steps, names = PrePostProcessor(model), set()
+    for number, output in enumerate(model.outputs):
+        shape = output.partial_shape
+        if len(shape) == 4 and shape[1].min_length > 1 and shape[3].max_length != 1:
+            steps.output(number).model().set_layout(Layout("NCHW"))
+            steps.output(number).tensor().set_layout(Layout("NHWC"))
+            names |= output.names
+    return steps.build(), names
 
 
 def _version(openvino: Any) -> str:

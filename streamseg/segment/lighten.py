@@ -1,0 +1,234 @@
+"""The same network in fewer sums, for processors: what its exporter left as two steps is done in one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from streamseg.errors import ModelLoadError
+from streamseg.segment.cache import cache_folder, replacing, sha256_of
+
+__all__ = ["lightened"]
+
+log = logging.getLogger(__name__)
+
+Doubles = NDArray[np.float64]
+
+# Part of the place in the cache: another number whenever this module makes something else of a file.
+_EDITION = 1
+# Since then the axis of a softmax is one axis and not all that follow, and a split is told its sizes by an input.
+_OPSET = 13
+# What makes a cell of its output from the same cell of its inputs.
+_BY_CELL = {"Sigmoid", "Mul", "Relu", "LeakyRelu", "HardSwish"}
+_DEFAULTS = {
+    "auto_pad": b"NOTSET",
+    "dilations": [1, 1],
+    "group": 1,
+    "output_padding": [0, 0],
+    "pads": [0] * 4,
+    "strides": [1, 1],
+}
+# Of an even and an odd row of a doubled plane: which row of a kernel of three meets which row of the plane, as (row of
+# a kernel of two, half of the doubled row, row of the kernel of three). An even row sees the plane's row before its own
+# and its own, an odd one its own and the next.
+_ROWS = (((0, 1, 0), (1, 0, 1), (1, 1, 2)), ((0, 0, 0), (0, 1, 1), (1, 0, 2)))
+
+
+def lightened(path: Path) -> Path:
+    """The same network, cheaper to compute: a file in the cache with the same inputs, outputs and metadata.
+
+    Its answers differ by rounding alone. Rewritten are two things that the exports of YOLOv8-seg and YOLO11-seg hold:
+
+    - a convolution that doubles a plane, with another of 3x3 behind it: together they are four of 2x2 on the small
+      plane, one for each quarter of the doubled cells, in four ninths of the products;
+    - the mean of a distribution: its softmax runs across memory, exponentials and two sums do not.
+
+    Where there is neither, or the cache cannot be written, it is `path` itself.
+    """
+    light = cache_folder() / "light" / f"{sha256_of(path)[:16]}-{_EDITION}" / path.name
+    if light.exists():
+        return light
+    graph = _Graph(onnx.load(str(path)))
+    if not graph.understood or not (graph.double_once() | graph.weigh_without_softmax()):
+        return path
+    try:
+        with replacing(light) as file:
+            file.write(graph.serialized())
+    except ModelLoadError as error:
+        log.debug("no lighter network: %s", error)
+        return path
+    return light
+
+
+class _Graph:
+    """A graph that is rewritten node by node."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._nodes = list(model.graph.node)
+        self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._outputs = {tensor.name for tensor in model.graph.output}
+
+    @property
+    def understood(self) -> bool:
+        """Whether it is of an opset that is known here, and no node holds a graph of its own."""
+        opsets = {entry.domain or "ai.onnx": entry.version for entry in self._model.opset_import}
+        inner = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+        nested = any(attribute.type in inner for node in self._nodes for attribute in node.attribute)
+        return opsets.get("ai.onnx", 0) >= _OPSET and not nested
+
+    def double_once(self) -> bool:
+        """Join the first doubling convolution with the one behind it; whether there was one."""
+        for up in self._nodes:
+            conv = self._only_user(up)
+            if conv is None or not _is(up, "ConvTranspose", kernel_shape=[2, 2], strides=[2, 2]):
+                continue
+            if not _is(conv, "Conv", kernel_shape=[3, 3], pads=[1] * 4):
+                continue
+            if any(self._array(node, n) is None for node in (up, conv) for n in range(1, len(node.input))):
+                continue
+            tail = self._tail(conv)
+            self._replace([up, conv, *tail], self._quarters(up, conv, tail))
+            return True
+        return False
+
+    def weigh_without_softmax(self) -> bool:
+        """Divide sums of exponentials where a softmax's output is only weighed and summed; whether there was one."""
+        for softmax in self._nodes:
+            weigh = self._only_user(softmax)
+            if weigh is None or softmax.op_type != "Softmax" or _attributes(softmax).get("axis") != 1:
+                continue
+            weights = self._array(weigh, 1)
+            if not _is(weigh, "Conv", kernel_shape=[1, 1]) or len(weigh.input) != 2 or weights is None:
+                continue
+            (mean,) = weigh.output
+            exponentials, sums, weighed, total = (f"{mean}/{part}" for part in ("exp", "sums", "weighed", "total"))
+            both = self._constant(f"{mean}/weights", np.concatenate([weights, np.ones_like(weights[:1])]))
+            parts = self._constant(f"{mean}/parts", np.array([len(weights), 1]))
+            made = [
+                # Stays finite in float32 up to 88; a network's answers lie far below.
+                helper.make_node("Exp", [softmax.input[0]], [exponentials]),
+                helper.make_node("Conv", [exponentials, both], [sums], kernel_shape=[1, 1]),
+                helper.make_node("Split", [sums, parts], [weighed, total], axis=1),
+                helper.make_node("Div", [weighed, total], [mean]),
+            ]
+            self._replace([softmax, weigh], made)
+            return True
+        return False
+
+    def serialized(self) -> bytes:
+        """The model as it is now, without what nobody uses."""
+        graph = self._model.graph
+        used = {name for node in self._nodes for name in node.input} | self._outputs
+        weights = [tensor for name, tensor in self._weights.items() if name in used]
+        for field, content in ((graph.node, self._nodes), (graph.initializer, weights), (graph.value_info, [])):
+            del field[:]
+            field.extend(content)
+        return bytes(self._model.SerializeToString())
+
+    def _quarters(self, up: Any, conv: Any, tail: Sequence[Any]) -> list[Any]:
+        """What `conv`, or the last of the `tail` behind it, gives: the quarters of its cells, then put together."""
+        last = (tail[-1] if tail else conv).output[0]
+        (doubling, offset), (kernel, bias) = ((self._array(node, 1), self._array(node, 2)) for node in (up, conv))
+        assert doubling is not None
+        assert kernel is not None
+        made = []
+        if offset is not None:
+            # Beyond the border of the doubled plane the 3x3 convolution finds zeros and no offset. So the offset has a
+            # convolution of its own, over ones with the same border, which are made of the plane to have its size.
+            first, second = (self._constant(f"{last}/{n}", np.array([n])) for n in (0, 1))
+            zero, one = (self._constant(f"{last}/{n:.1f}", np.array(float(n))) for n in (0, 1))
+            made += [
+                helper.make_node("Slice", [up.input[0], first, second, second], [f"{last}/channel"]),
+                helper.make_node("Mul", [f"{last}/channel", zero], [f"{last}/zeros"]),
+                helper.make_node("Add", [f"{last}/zeros", one], [f"{last}/ones"]),
+            ]
+        ends = []
+        for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            place = f"{last}/{a}{b}"
+            joined = np.zeros((len(kernel), len(doubling), 2, 2))
+            shifts = np.zeros((len(kernel), 1, 2, 2))
+            for row, half, y in _ROWS[a]:
+                for column, side, x in _ROWS[b]:
+                    joined[..., row, column] += kernel[..., y, x] @ doubling[..., half, side].T
+                    if offset is not None:
+                        shifts[:, 0, row, column] += kernel[..., y, x] @ offset
+            sums, options = f"{place}/sums", {"kernel_shape": [2, 2], "pads": [1 - a, 1 - b, a, b]}
+            inputs = [up.input[0], self._constant(f"{place}/weights", joined)]
+            if bias is not None:
+                inputs.append(self._constant(f"{place}/bias", bias))
+            made.append(helper.make_node("Conv", inputs, [sums], **options))
+            if offset is not None:
+                inputs = [f"{last}/ones", self._constant(f"{place}/shifts", shifts)]
+                made.append(helper.make_node("Conv", inputs, [f"{place}/shift"], **options))
+                made.append(helper.make_node("Add", [sums, f"{place}/shift"], [f"{place}/shifted"]))
+                sums = f"{place}/shifted"
+            names = {conv.output[0]: sums}
+            for node in tail:
+                names[node.output[0]] = f"{place}/{node.output[0]}"
+                copy = onnx.NodeProto()
+                copy.CopyFrom(node)
+                copy.name = names[node.output[0]]
+                copy.input[:] = [names.get(name, name) for name in node.input]
+                copy.output[:] = [names[node.output[0]]]
+                made.append(copy)
+            ends.append(names[last])
+        made.append(helper.make_node("Concat", ends, [f"{last}/quarters"], axis=1))
+        made.append(helper.make_node("DepthToSpace", [f"{last}/quarters"], [last], blocksize=2, mode="DCR"))
+        return made
+
+    def _tail(self, conv: Any) -> list[Any]:
+        """The nodes behind `conv` that can work on each quarter by itself, up to where one tensor goes on."""
+        tail: list[Any] = []
+        inside, complete = [conv.output[0]], 0
+        for node in self._nodes[self._nodes.index(conv) + 1 :]:
+            constant = set(node.input[1:]) <= set(self._weights) and _is(node, "Conv", kernel_shape=[1, 1])
+            moving = node.input[:1] if constant else node.input
+            if not ((constant or node.op_type in _BY_CELL) and set(moving) <= set(inside)):
+                continue
+            tail.append(node)
+            inside.append(node.output[0])
+            if [name for name in inside if name in self._outputs or self._users(name, tail)] == [node.output[0]]:
+                complete = len(tail)
+        return tail[:complete]
+
+    def _replace(self, old: Sequence[Any], new: Sequence[Any]) -> None:
+        # What the new nodes read is there where the first of the old ones is.
+        at = self._nodes.index(old[0])
+        self._nodes[at:at] = new
+        self._nodes = [node for node in self._nodes if not any(node is gone for gone in old)]
+
+    def _users(self, name: str, known: Sequence[Any] = ()) -> list[Any]:
+        return [node for node in self._nodes if name in node.input and not any(node is one for one in known)]
+
+    def _only_user(self, node: Any) -> Any | None:
+        users = self._users(node.output[0]) if len(node.output) == 1 else []
+        return users[0] if len(users) == 1 and node.output[0] not in self._outputs else None
+
+    def _array(self, node: Any, place: int) -> Doubles | None:
+        """An input that is constant and float32, in double for sums; None where there is none."""
+        tensor = self._weights.get(node.input[place]) if len(node.input) > place else None
+        if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
+            return None
+        return numpy_helper.to_array(tensor).astype(np.float64)
+
+    def _constant(self, name: str, value: NDArray[Any]) -> str:
+        kind = np.int64 if value.dtype.kind == "i" else np.float32
+        self._weights[name] = numpy_helper.from_array(value.astype(kind), name)
+        return name
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _is(node: Any, kind: str, **asked: Any) -> bool:
+    """Whether a node is an operation with these attributes, all others as they are by default."""
+    return node.op_type == kind and {**_DEFAULTS, **_attributes(node)} == {**_DEFAULTS, **asked}
