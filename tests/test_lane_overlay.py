@@ -85,6 +85,17 @@ def test_leaving_the_lane_changes_its_colour() -> None:
     assert [event.kind for event in later.segmentation.events] == ["departure"]
 
 
+def test_the_panel_warns_only_while_the_lane_is_known() -> None:
+    seen = iter([straight_lanes(0.4), straight_lanes(0.4), Lanes(SIZE)])
+    overlay = LaneOverlay(lambda frame, segmentation, dt_s: next(seen), show=["panel", "warning"])
+    outputs = [overlay(grey(index), None, 0.4) for index in (0, 12, 13)]
+    unknown = LaneOverlay(found(Lanes(SIZE)), show=["panel"])(grey(13), None, 0.0)
+    assert [event.kind for event in overlay.events.open] == ["departure"]
+    # The tint of the warning is in V.
+    assert split(outputs[1].frame.planes)[2].max() > 150
+    assert np.array_equal(outputs[2].frame.planes, unknown.frame.planes)
+
+
 def test_dashes_have_gaps() -> None:
     lanes = straight_lanes(0.0)
     assert lanes.left is not None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +16,9 @@ import pytest
 from streamseg.frame import Colour, Frame, Origin
 from streamseg.lanes.classical import ClassicalLaneFinder
 from streamseg.lanes.events import LaneEvents
-from streamseg.lanes.judge import quality
-from streamseg.lanes.markings import BirdsEye, Points
+from streamseg.lanes.follow import LaneFollower
+from streamseg.lanes.judge import whole
+from streamseg.lanes.markings import BirdsEye, Points, together
 from streamseg.lanes.model import CURVATURE, HEADING, MIDDLE, PITCH, WIDTH, fit
 from streamseg.lanes.result import Lanes
 from streamseg.lanes.search import search
@@ -92,17 +95,30 @@ def test_a_line_before_a_kerb_is_the_lane() -> None:
 
 
 def test_a_lane_with_a_line_in_its_middle_is_two_lanes() -> None:
-    view = BirdsEye((960, 540), (0.5, 0.5))
-    grey = np.full((len(view.y), len(view.across)), 90, np.uint8)
     shape = np.array([0, 2.7, 0, 0, 0.0])
     outer = paint(shape.tolist(), dashed=True)
     split = paint([1.35, 2.7, 0, 0, 0.0], dashed=True)
     middle = split.x < 0.1 * split.y
-    both = (np.concatenate([getattr(outer, name), getattr(split, name)[middle]]) for name in Points.__slots__[:5])
-    found = search(outer)
-    assert found is not None
-    assert quality(view, grey, grey + 38, outer, shape, found[1]) > 1
-    assert quality(view, grey, grey + 38, Points(*both, outer.rows), shape, found[1]) == 0
+    line = Points(*(getattr(split, name)[middle] for name in Points.__slots__[:5]), split.rows)
+    assert whole(outer, shape) == 1
+    assert whole(together([outer, line]), shape) == 0
+
+
+def test_the_line_in_the_middle_may_be_between_its_dashes() -> None:
+    """The pictures in which a lane is searched lack the middle dashes; what was seen a moment before counts."""
+    view = BirdsEye((960, 540), (0.5, 0.5))
+    outer, split = paint([0, 2.7, 0, 0, 0.0]), paint([1.35, 2.7, 0, 0, 0.0])
+    middle = split.x < 0.1 * split.y
+    line = Points(*(getattr(split, name)[middle] for name in Points.__slots__[:5]), split.rows)
+    pictures = itertools.cycle([together([outer, line]), together([outer, line]), outer])
+
+    def shown(source: Iterator[Points]) -> int:
+        follower = LaneFollower(lambda view, frame, seen: (next(source), lambda shape, score: 1.0), view.vanishing)
+        grey = np.full((810, 960), 128, np.uint8)
+        return sum(follower(frame(grey, index), None, 0.1).left is not None for index in range(1, 31))
+
+    assert shown(itertools.repeat(outer)) > 20
+    assert shown(pictures) == 0
 
 
 def test_the_filter_follows_time_and_not_frames() -> None:
@@ -275,6 +291,19 @@ def test_another_size_starts_anew() -> None:
     for size in ((640, 360), (480, 270)):
         planes, _ = next(replace(drives(11)["straight"], size_wh=(size[0], size[1] // 2 * 2)).frames())
         assert finder(frame(planes), None, 0.0).frame_wh == (size[0], size[1] // 2 * 2)
+
+
+def test_nothing_is_carried_across_a_cut() -> None:
+    """The next shot's camera hangs higher: its lane is that of a finder that has seen nothing before."""
+    planes, _ = next(replace(drives(11)["straight"], size_wh=SIZE).frames())
+    other, _ = next(replace(drives(11)["straight"], size_wh=SIZE, horizon=0.38).frames())
+    finder = ClassicalLaneFinder()
+    for index in range(10):
+        assert finder(frame(planes, index), None, 1 / 15 if index else 0.0).left is not None
+    after, alone = (find(frame(other, 10), None, 0.0).left for find in (finder, ClassicalLaneFinder()))
+    assert after is not None
+    assert alone is not None
+    assert np.array_equal(after.points, alone.points)
 
 
 @pytest.mark.material

@@ -290,7 +290,7 @@ def test_a_task_with_somebody_hidden_in_two_passes_and_in_one(tmp_path: Path) ->
     for task in (PrivateTask(white, plan), PrivateTask(white, HiddenClasses(people), segment)):
         source, sources = open_source(str(clip)), []
         while (frame := source.read()) is not None:
-            output = task(Seen(frame, None, STEP_S if frame.index else 0.0))
+            output = task(Seen(frame, None, *(2 * [STEP_S if frame.index else 0.0])))
             found = task.record(output)
             assert found["seen"] == f"frame {frame.index}"
             sources.append([cover["source"] for cover in found["hidden"]])

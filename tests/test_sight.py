@@ -135,7 +135,7 @@ def test_as_many_frames_come_as_were_given_and_each_matte_is_that_frames(
 
 
 def test_a_matte_that_is_only_held_would_have_failed() -> None:
-    held = Seen(picture(3), Matte(truth(left_of(0)), (WIDTH, HEIGHT)), 0.0)
+    held = Seen(picture(3), Matte(truth(left_of(0)), (WIDTH, HEIGHT)), 0.0, 0.0)
     assert overlap(held, left_of(3)) < 0.85
 
 
@@ -379,6 +379,13 @@ def test_a_close_look_is_finer_and_now_and_then_at_the_whole(way: str) -> None:
 def test_without_a_network_frames_pass() -> None:
     seen = through(Unseen(Moments()), [picture(index) for index in range(3)])
     assert [(one.frame.index, one.segmentation) for one in seen] == [(0, None), (1, None), (2, None)]
+
+
+def test_a_pause_ends_no_shot_and_a_cut_does() -> None:
+    at = [picture(0), picture(3 * RATE, left=20), picture(3 * RATE + 3, wall=OTHER_WALL, left=200)]
+    seen = through(Unseen(Moments()), at)
+    assert [one.dt_s for one in seen] == [0, 0, 0]
+    assert [one.shot_s for one in seen] == [0, 3, 0]
 
 
 def test_a_close_look_that_ends_after_a_cut_stays_in_its_window() -> None:

@@ -11,15 +11,15 @@ from streamseg.config import EventSettings, InstanceSettings, LaneSettings, Sett
 from streamseg.effects.instances import InstanceOverlay, InstancePainter, RoadUsers, Tracked
 from streamseg.effects.lanes import Drive, LaneOverlay
 from streamseg.engine import Metrics
-from streamseg.frame import Output
-from streamseg.lanes import LaneFinder
+from streamseg.frame import Frame, Output
+from streamseg.lanes import LaneFinder, Lanes
 from streamseg.lanes.camera import Camera
 from streamseg.lanes.classical import ClassicalLaneFinder
 from streamseg.lanes.events import LaneEvents, Thresholds
 from streamseg.lanes.network import NetworkLaneFinder
 from streamseg.lanes.record import lane_record
 from streamseg.segment.describe import head, record
-from streamseg.segment.result import ClassMap
+from streamseg.segment.result import ClassMap, Segmentation
 from streamseg.temporal.tracks import Tracker
 
 __all__ = ["InstancesTask", "LanesTask", "lane_finder"]
@@ -129,6 +129,11 @@ class LanesTask:
     def close(self) -> None:
         """Nothing is held open."""
 
+    def _followed(self, frame: Frame, segmentation: Segmentation | None, dt_s: float) -> Lanes:
+        """The finder's answer; lanes outlast pauses, such as those between pictures a second apart."""
+        assert self._seen is not None
+        return self._finder(frame, segmentation, self._seen.shot_s)
+
     def _beside(self) -> Any:
         assert self._seen is not None
         return self._seen.beside
@@ -147,7 +152,7 @@ class LanesTask:
 
     def _made(self, settings: Settings) -> LaneOverlay:
         return LaneOverlay(
-            self._finder,
+            self._followed,
             show=settings.lanes.show,
             camera=self._camera,
             events=self._events,

@@ -63,13 +63,15 @@ class Seen:
     Attributes:
         frame: as it was captured.
         segmentation: what the network says of it, or of its keyframe, carried here; None where there is no network.
-        dt_s: seconds since the frame before; 0 where that has nothing to do with it.
+        dt_s: seconds since the frame before; 0 where that has nothing to do with it: after a cut or a long pause.
+        shot_s: seconds since the frame before of the same shot, however many; 0 for its first.
         beside: what a second network says of it, where there is one.
     """
 
     frame: Frame
     segmentation: Segmentation | None
     dt_s: float
+    shot_s: float
     beside: Segmentation | None = None
 
 
@@ -102,11 +104,12 @@ class _Moment:
     looked_at: Frame
     dt_s: float
     fresh: bool
+    shot_s: float
     luma: Plane
     answer: Answer | None = None
 
     def seen(self, segmentation: Segmentation | None) -> Seen:
-        return Seen(self.frame, segmentation, 0.0 if self.fresh else self.dt_s)
+        return Seen(self.frame, segmentation, 0.0 if self.fresh else self.dt_s, self.shot_s)
 
 
 class Moments:
@@ -132,8 +135,9 @@ class Moments:
         before, self._before = self._before, (frame.seconds, looked_at.planes.shape)
         dt_s = 0.0 if before is None else frame.seconds - before[0]
         cut = self._cut(luma, dt_s) and self.at_cuts
-        fresh = before is None or cut or not 0 < dt_s < _FORGET_AFTER_S or before[1] != looked_at.planes.shape
-        return _Moment(frame, looked_at, dt_s, fresh, luma)
+        other_shot = before is None or cut or dt_s <= 0 or before[1] != looked_at.planes.shape
+        fresh = other_shot or dt_s >= _FORGET_AFTER_S
+        return _Moment(frame, looked_at, dt_s, fresh, 0.0 if other_shot else dt_s, luma)
 
 
 class Timed:

@@ -183,6 +183,9 @@ class LaneOverlay:
         stroke(planes, [middle[: len(middle) * 3 // 4]], self._yuv("text", frame), width_px, 0.6 * self._presence)
 
     def _draw_panel(self, planes: Plane, lanes: Lanes, leaving: Event | None, frame: Frame) -> None:
+        if lanes.offset is None or "warning" not in self._show:
+            # Without a lane, nobody knows whether the car is still leaving it.
+            leaving = None
         size = frame.height / 38
         text = self._lines_of_text(lanes, leaving, self._where(frame.seconds))
         boxes = [text_size(line, size) for line in text]
@@ -194,8 +197,7 @@ class LaneOverlay:
         corners = [(left, top), (left + width, top), (left + width, top + height), (left, top + height)]
         fill_polygons(planes, [np.array(corners, np.float32)], self._yuv("panel", frame), 0.5)
         for number, line in enumerate(text):
-            warned = number == len(text) - 1 and leaving is not None and "warning" in self._show
-            colour = self._yuv("warning" if warned else "text", frame)
+            colour = self._yuv("warning" if leaving is not None and number == len(text) - 1 else "text", frame)
             write(planes, line, (left + pad, top + pad + number * step), size, colour)
         if lanes.offset is not None:
             y = top + pad + len(text) * step + gauge * 0.25
@@ -221,7 +223,7 @@ class LaneOverlay:
         offset_m = self._camera.offset_m(lanes) if self._camera else None
         amount = f"{abs(lanes.offset):.0%}" if offset_m is None else f"{abs(offset_m):.2f} m"
         text = [*speed, f"{amount} {side} of centre", self._bend(lanes)]
-        if leaving is not None and "warning" in self._show:
+        if leaving is not None:
             text.append(f"{leaving.kind} {leaving.side or ''}".strip())
         return text
 

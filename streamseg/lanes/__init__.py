@@ -18,6 +18,6 @@ class LaneFinder(Protocol):
         Args:
             frame: the picture.
             segmentation: what a network found in it; a finder without a network does not look at it.
-            dt_s: seconds since the picture before; 0 for the first.
+            dt_s: seconds since the picture before; 0 for the first, and for the first after a cut.
         """
         ...

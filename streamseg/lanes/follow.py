@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Frame
-from streamseg.lanes.judge import plausible
+from streamseg.lanes.judge import plausible, whole
 from streamseg.lanes.line import LineLook
-from streamseg.lanes.markings import BirdsEye, Points
+from streamseg.lanes.markings import BirdsEye, Points, together
 from streamseg.lanes.model import CURVATURE, HEADING, MIDDLE, PITCH, WIDTH, Fit, fit, line_place, line_x
 from streamseg.lanes.result import Boundary, Lanes
 from streamseg.lanes.search import score, search
@@ -30,6 +30,8 @@ _GOOD, _FAIR, _BAD = 1.5, 0.9, 0.4
 _FEWEST_ROWS = 14
 # A lane that is seen on one side only is drawn for this long.
 _ONE_SIDED_S = 2.0
+# Paint is gathered from pictures of so many seconds, so far apart; gaps between dashes are passed in less.
+_MOMENT_S, _MOMENT_EVERY_S = 0.5, 0.1
 
 
 # How good a shape with a score is, see `lanes.judge`.
@@ -65,14 +67,15 @@ class LaneFollower:
         self._challenged_s = self._doubtful_s = 0.0
         self._candidate: NDArray[np.float64] | None = None
         self._lines = (LineLook(), LineLook())
+        self._past: list[tuple[float, Points]] = []
 
     def __call__(self, frame: Frame, segmentation: Segmentation | None, dt_s: float) -> Lanes:
         """Look at one picture; see `LaneFinder`."""
-        if self._view is not None and self._view.size_wh != (frame.width, frame.height):
+        if dt_s <= 0 or (self._view is not None and self._view.size_wh != (frame.width, frame.height)):
             self._start()
         view = self._look_ahead(frame, dt_s)
         points, judge = self._see(view, frame, segmentation)
-        found = self._follow(points, judge, dt_s)
+        found = self._follow(points, self._gather(points, dt_s), judge, dt_s)
         return self._lanes(view, points, found, frame, dt_s)
 
     def _look_ahead(self, frame: Frame, dt_s: float) -> BirdsEye:
@@ -94,11 +97,20 @@ class LaneFollower:
                 right, down = (x - old[0]) * frame.width / frame.height, y - old[1]
                 if abs(right) > 0.02 or abs(down) > 0.015:
                     self._view = BirdsEye(size_wh, (x, y))
+                    self._past = []
                     if self._track is not None:
                         self._track.move(right, down)
         return self._view
 
-    def _follow(self, points: Points, judge: Judge, dt_s: float) -> Fit | None:
+    def _gather(self, points: Points, dt_s: float) -> Points:
+        """The paint of the last moment: what lies between the dashes of one picture is seen in another."""
+        self._past = [(age_s + dt_s, past) for age_s, past in self._past if age_s + dt_s <= _MOMENT_S]
+        moment = together([*(past for _, past in self._past), points])
+        if not self._past or self._past[-1][0] >= _MOMENT_EVERY_S:
+            self._past.append((0.0, points))
+        return moment
+
+    def _follow(self, points: Points, moment: Points, judge: Judge, dt_s: float) -> Fit | None:
         found = self._track.step(points, dt_s) if self._track else None
         self._since_search_s += dt_s
         if 0 < self._since_search_s < _SEARCH_EVERY_S:
@@ -108,7 +120,7 @@ class LaneFollower:
         own = 0.0
         if self._track is not None:
             own = score(points, self._track.shape, held=True)
-            doubtful = not self._ahead or judge(self._track.shape, own) < _BAD
+            doubtful = not self._ahead or judge(self._track.shape, own) * whole(moment, self._track.shape) < _BAD
             self._doubtful_s = self._doubtful_s + elapsed_s if doubtful else 0.0
             if self._doubtful_s >= 3 * _SEARCH_EVERY_S:
                 self._track = found = None
@@ -119,7 +131,7 @@ class LaneFollower:
             self._candidate = None
             return found
         rated = score(points, fresh.shape)
-        good = judge(fresh.shape, rated)
+        good = judge(fresh.shape, rated) * whole(moment, fresh.shape)
         if self._track is None or found is None:
             again = self._candidate is not None and abs(self._candidate[MIDDLE] - fresh.shape[MIDDLE]) < 0.4
             self._candidate = fresh.shape if good >= _FAIR else None

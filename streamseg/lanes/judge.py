@@ -9,7 +9,7 @@ from streamseg.frame import Plane
 from streamseg.lanes.markings import BirdsEye, Points
 from streamseg.lanes.model import CURVATURE, HEADING, MIDDLE, PITCH, WIDTH, line_place
 
-__all__ = ["plausible", "quality"]
+__all__ = ["plausible", "quality", "whole"]
 
 # What roads reach and other pictures do not: of the score, of the share of paint that lies on the two lines, of the
 # surface's unevenness; taken from photographs with and without roads.
@@ -59,10 +59,6 @@ def quality(view: BirdsEye, luma: Plane, u: Plane, points: Points, shape: NDArra
     sides = [points.weight[on & (place * side > 0)] for side in (-1, 1)]
     plain = max(float(weight.mean()) if len(weight) else 0.0 for weight in sides)
     share *= min(max((plain - _FAINT) / (_PLAIN - _FAINT), 0.0), 1.0)
-    own = float(np.sqrt(sides[0].sum() * sides[1].sum()))
-    within, _ = np.histogram(place, np.linspace(-0.36, 0.36, 13), weights=points.weight)
-    divided = float((within[1:] + within[:-1]).max()) / max(own, 1e-6)
-    share *= min(max((_DIVIDED - divided) / (_DIVIDED - _INSIDE), 0.0), 1.0)
 
     rows = np.arange(0, len(view.y) * 7 // 10, 3)
     down = np.maximum(view.y[rows] + shape[PITCH], 0.02)
@@ -83,3 +79,17 @@ def quality(view: BirdsEye, luma: Plane, u: Plane, points: Points, shape: NDArra
         return 0.0
     uneven = float(np.median(surface.std(axis=1))) / level
     return score / _SCORE * share / _SHARE * float(np.sqrt(_UNEVEN / max(uneven, 0.05)))
+
+
+def whole(points: Points, shape: NDArray[np.float64]) -> float:
+    """In [0, 1]: 0 for a lane with a line in its middle, which is two lanes.
+
+    Args:
+        points: paint, best of a moment: the line in the middle may be dashed.
+        shape: of the lane, see `lanes.model`.
+    """
+    place = line_place(shape, points) / shape[WIDTH]
+    sides = [float(points.weight[np.abs(place - side) < 0.06].sum()) for side in (-0.5, 0.5)]
+    within, _ = np.histogram(place, np.linspace(-0.36, 0.36, 13), weights=points.weight)
+    divided = float((within[1:] + within[:-1]).max()) / max(float(np.sqrt(sides[0] * sides[1])), 1e-6)
+    return min(max((_DIVIDED - divided) / (_DIVIDED - _INSIDE), 0.0), 1.0)

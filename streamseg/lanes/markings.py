@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamseg.frame import Frame, Plane
 
-__all__ = ["BirdsEye", "Points", "find_markings"]
+__all__ = ["BirdsEye", "Points", "find_markings", "together"]
 
 Floats = NDArray[np.float32]
 
@@ -121,6 +122,14 @@ def find_markings(view: BirdsEye, luma: Plane, u: Plane) -> Points:
     contrast = strength / (luma[row, column].astype(np.float32) + 8)
     weight *= np.clip((contrast - _FAINT) / (_PLAIN - _FAINT), 0, 1)
     return Points(x, y, weight.astype(np.float32), row, u[row, column].astype(np.float32) - 128, len(view.y))
+
+
+def together(moment: Sequence[Points]) -> Points:
+    """The places of paint of several pictures of the same view."""
+    x, y, weight, row, chroma = (
+        np.concatenate([getattr(points, name) for points in moment]) for name in ("x", "y", "weight", "row", "chroma")
+    )
+    return Points(x, y, weight, row, chroma, moment[0].rows)
 
 
 def _median(picture: Plane) -> Floats:
