@@ -8,6 +8,7 @@
     │   └── SourceLostError    it was open and went away; trying again may help
     ├── ModelError
     │   ├── ModelLoadError     no such model, not a usable one, or its runtime is missing
+    │   │   └── ModelAbsentError   it cannot be fetched now; trying again may help
     │   └── InferenceError     the network failed on a frame
     ├── SinkError
     │   ├── SinkOpenError      the output cannot be opened as asked
@@ -27,6 +28,7 @@ import re
 __all__ = [
     "ConfigError",
     "InferenceError",
+    "ModelAbsentError",
     "ModelError",
     "ModelLoadError",
     "PipelineAborted",
@@ -83,6 +85,12 @@ class ModelLoadError(ModelError):
     """No such model, not a usable one, or its runtime is missing."""
 
     exit_code = 2
+
+
+class ModelAbsentError(ModelLoadError):
+    """It cannot be fetched now, as the network or a server is away; trying again may help."""
+
+    exit_code = 1  # no mistake of the user: a service manager shall start it again
 
 
 class InferenceError(ModelError):

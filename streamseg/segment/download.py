@@ -21,7 +21,7 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from streamseg import __version__
-from streamseg.errors import ModelLoadError, redact
+from streamseg.errors import ModelAbsentError, ModelLoadError, redact
 from streamseg.segment.cache import prepare, sha256_of, unwritable
 
 __all__ = ["ChecksumError", "Progress", "check_sha256", "download", "is_offline"]
@@ -113,6 +113,7 @@ def download(
 
     Raises:
         ChecksumError: it came whole and is another file.
+        ModelAbsentError: the server is away, or the connection breaks off again and again.
         ModelLoadError: it cannot be fetched or written.
     """
     prepare(path.parent)
@@ -132,7 +133,7 @@ def download(
                 break
             except _BrokenOffError as error:
                 if attempt + 1 == attempts:
-                    raise ModelLoadError(
+                    raise ModelAbsentError(
                         f"{host}: {error}; what came so far is kept, run the same command again"
                     ) from error
                 time.sleep(pause_s * 2**attempt)
@@ -185,11 +186,11 @@ def _transfer(url: str, partial: _Partial, name: str, *, pinned: bool, progress:
                 raise _BrokenOffError(f"the server answered {error.code} {error.reason}") from error
             raise ModelLoadError(f"{host} answered {error.code} {error.reason}") from error
     except TimeoutError as error:
-        raise ModelLoadError(f"{host} did not answer within {timeout_s:g} s") from error
+        raise ModelAbsentError(f"{host} did not answer within {timeout_s:g} s") from error
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-        raise ModelLoadError(redact(f"cannot reach {host}: {text.lower()}")) from error
+        raise ModelAbsentError(redact(f"cannot reach {host}: {text.lower()}")) from error
 
     with response:
         if response.headers.get_content_type() == "text/html":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import onnx
 
-from streamseg.errors import ModelLoadError
+from streamseg.errors import ModelAbsentError, ModelLoadError
 from streamseg.segment.cache import (
     cache_folder,
     locked,
@@ -168,7 +168,8 @@ def pull(
 
     Raises:
         ChecksumError: no source gave the right file.
-        ModelLoadError: unknown, offline, or no source could be reached; each is named with what it said.
+        ModelAbsentError: a source could not be reached, and no other gave the file; each is named with what it said.
+        ModelLoadError: unknown, offline, or no source has it.
     """
     entry = known(name)
     ready = models_folder() / f"{name}.onnx"
@@ -286,7 +287,8 @@ def _fetch(entry: Entry, original: Path, say: Say, progress: Progress) -> str:
     if wrong and entry.sha256 is None:
         remedy = f"if its maker has replaced it, take {entry.file_name!r} out of {cache_folder() / 'lock.json'}"
     message = f"cannot pull {entry.name}: {'; '.join(map(str, failures))}; {remedy}"
-    raise (ChecksumError if wrong else ModelLoadError)(message) from failures[-1]
+    absent = any(isinstance(error, ModelAbsentError) for error in failures)
+    raise (ChecksumError if wrong else ModelAbsentError if absent else ModelLoadError)(message) from failures[-1]
 
 
 def _check_kind(entry: Entry, original: Path) -> None:

