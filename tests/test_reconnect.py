@@ -128,6 +128,21 @@ def test_time_goes_on_across_a_reconnect() -> None:
     assert source.state == "ended"
 
 
+def test_the_time_before_a_source_was_first_there_counts() -> None:
+    """Slates went before it: its frames must not be squeezed behind them until its own clock has caught up."""
+    now = time.monotonic()
+    late = Script(frame(0, 5.0, now + 30), frame(1, 5.1, now + 30.1))
+    source = Reconnecting(opener(SourceAbsentError("nobody there"), late), INFO, backoff=quick())
+    first_s, second_s = (frame.seconds for frame in (source.read(), source.read()) if frame)
+    assert first_s == pytest.approx(30, abs=5)
+    assert second_s - first_s == pytest.approx(0.1, abs=1e-3)
+    source.close()
+    there = Script(frame(0, 5.0, now + 30))
+    source = Reconnecting(opener(), INFO, first=there)
+    assert seconds([source.read()]) == [0.0]
+    source.close()
+
+
 def test_a_jump_of_the_streams_clock_is_bridged() -> None:
     script = Script(frame(0, 50.0, 1.0), frame(1, 3.0, 1.04), frame(2, 3.04, 1.08), frame(3, 9000.0, 1.12))
     source = Reconnecting(opener(script), INFO)

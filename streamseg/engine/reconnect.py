@@ -91,7 +91,8 @@ class Reconnecting:
     """A live source that comes back; a `Source`.
 
     Whatever is opened again, the frames keep the first geometry and their time goes on: while connected it follows the
-    stream's clock, and across a gap the monotonic one. The clean end of a live source counts as its loss, unless it
+    stream's clock, and across a gap the monotonic one; so it does from the first `read` on, where nothing was there
+    yet. The clean end of a live source counts as its loss, unless it
     told its length before.
 
     Args:
@@ -134,6 +135,8 @@ class Reconnecting:
         self._notices: list[str] = list(first.notices) if first is not None else []
         self._lost_at: float | None = None if first is not None else time.monotonic()
         self._last: Frame | None = None
+        self._began: float | None = None  # when pictures were first asked for
+        self._from_start = first is not None  # our time begins with its first frame
         self._offset_s: float | None = None  # from the stream's clock to ours; None before its first frame
         self._stream_s = 0.0
         self._lag_s = 0.0  # the least that the stream was behind its own clock, between the two clocks' zeros
@@ -171,6 +174,8 @@ class Reconnecting:
 
     def read(self) -> Frame | None:
         """The next frame; waits as long as it takes. None after `interrupt`."""
+        if self._began is None:
+            self._began = time.monotonic()
         while not self._stopping.is_set():
             if not self._wanted():
                 self._rest()
@@ -266,6 +271,7 @@ class Reconnecting:
             self._wait(self._backoff.next_s())
 
     def _drop_source(self) -> None:
+        self._from_start = False
         with self._lock:
             source, self._current = self._current, None
         if source is not None:
@@ -282,7 +288,7 @@ class Reconnecting:
             self._greet()
         gap_s = 0.0 if last is None else frame.captured_at - last.captured_at
         if self._offset_s is None:
-            self._anchor(frame, (0.0 if last is None else last.seconds + gap_s) - stream_s)
+            self._anchor(frame, (self._waited_s(frame) if last is None else last.seconds + gap_s) - stream_s)
         else:
             self._follow(frame, stream_s, gap_s)
         now_s = stream_s + (self._offset_s or 0.0)
@@ -297,6 +303,12 @@ class Reconnecting:
         self._last = placed
         self._take_packets(source)
         return placed
+
+    def _waited_s(self, frame: Frame) -> float:
+        """How long whoever reads did without this first frame: the stand-ins of that time go before it."""
+        if self._from_start or self._began is None:
+            return 0.0
+        return max(frame.captured_at - self._began, 0.0)
 
     def _anchor(self, frame: Frame, offset_s: float) -> None:
         self._offset_s = offset_s
