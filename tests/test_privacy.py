@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -283,8 +284,17 @@ def test_a_task_with_somebody_hidden_in_two_passes_and_in_one(tmp_path: Path) ->
         done.set_result(segment(frame))
         return done
 
-    plan = look_ahead(open_source(str(clip)), submit, people, said.append, ahead=3)
+    shown: list[object] = []
+
+    @contextmanager
+    def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        shown.extend([label, total])
+        yield shown.append
+
+    plan = look_ahead(open_source(str(clip)), submit, people, said.append, ahead=3, progress=progress)
     assert len(plan) == 12
+    assert shown[:2] == ["first pass, a.mp4", 12]
+    assert sorted(set(shown[2:]), key=int) == list(range(13))
     assert said == ["first pass: person looked for in 12 frames of a.mp4"]
     white = Whitened()
     for task in (PrivateTask(white, plan), PrivateTask(white, HiddenClasses(people), segment)):

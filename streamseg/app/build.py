@@ -15,6 +15,7 @@ from streamseg.app.live import Demand, Slate, connect
 from streamseg.app.network import Sessions
 from streamseg.app.outputs import check_paths, check_task, is_live_output, open_sinks, output_urls
 from streamseg.app.overlays import LanesTask
+from streamseg.app.privacy import Progress, unwatched
 from streamseg.app.run import Run
 from streamseg.app.tasks import Setting, see_and_paint, unwrapped
 from streamseg.config import Settings, parse_background
@@ -101,6 +102,7 @@ def build(
     name: str = "",
     sessions: Sessions | None = None,
     several: bool = False,
+    progress: Progress = unwatched,
 ) -> Run:
     """Open everything that `settings` name; nothing runs yet.
 
@@ -111,6 +113,7 @@ def build(
         name: of the stream, where there are several.
         sessions: of the networks, which live runs share.
         several: whether other runs want the machine too.
+        progress: shows how far that is which has to be done before the run begins.
 
     Raises:
         StreamsegError: something cannot be had as asked; what was opened is closed again.
@@ -125,7 +128,8 @@ def build(
         metrics = Metrics()
         sessions = sessions or Sessions()
         shared = source.info.live or several
-        setting = Setting(settings, source, metrics, sessions, shared, say, stack, _second_opening(settings, say))
+        reopen = _second_opening(settings, say)
+        setting = Setting(settings, source, metrics, sessions, shared, say, stack, reopen, progress)
         seeing = see_and_paint(setting)
         task = seeing.task
         background = task if isinstance(task, VirtualBackground) else None

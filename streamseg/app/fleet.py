@@ -12,6 +12,7 @@ from typing import Any
 from streamseg.app.build import Preparation, build, prepare
 from streamseg.app.network import Sessions
 from streamseg.app.outputs import written_files
+from streamseg.app.privacy import Progress, unwatched
 from streamseg.app.run import Run, rss_bytes
 from streamseg.config import Settings
 from streamseg.engine import in_parallel
@@ -34,13 +35,19 @@ class Fleet:
         settings: by the name of the stream; the empty name where there is only one.
         say: receives one-line remarks for the user.
         protected: files that no output may replace.
+        progress: shows how far that is which has to be done before the runs begin.
 
     Raises:
         StreamsegError: a single run, or every one of several, cannot be begun.
     """
 
     def __init__(
-        self, settings: Mapping[str, Settings], say: Callable[[str], None], *, protected: Sequence[str] = ()
+        self,
+        settings: Mapping[str, Settings],
+        say: Callable[[str], None],
+        *,
+        protected: Sequence[str] = (),
+        progress: Progress = unwatched,
     ) -> None:
         _refuse_shared_files(settings)
         self._say = say
@@ -70,6 +77,7 @@ class Fleet:
                         name=name,
                         sessions=self._sessions,
                         several=several,
+                        progress=progress,
                     )
             if not self.runs:
                 raise next(iter(self._failures.values()))

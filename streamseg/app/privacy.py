@@ -11,12 +11,12 @@ cut out of the source, where nobody is hidden: refuse `--clips` together with it
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from streamseg.app.process import Task
@@ -27,11 +27,17 @@ from streamseg.frame import Frame, Output, Source
 from streamseg.segment.result import Segmentation
 from streamseg.temporal.covers import PlannedCovers, SightingStore
 
-__all__ = ["PrivateTask", "classes_hidden", "look_ahead"]
+__all__ = ["PrivateTask", "Progress", "classes_hidden", "look_ahead", "unwatched"]
 
 Segment = Callable[[Frame], Segmentation]
 
-_TOLD_EVERY_S = 10.0
+# ``with progress(label, total) as show: show(done)``: frames that are through, of so many where that is known.
+Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+
+
+def unwatched(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    """A `Progress` that shows nothing."""
+    return nullcontext(lambda done: None)
 
 
 def classes_hidden(*, people: bool, vehicles: bool) -> frozenset[str]:
@@ -46,6 +52,7 @@ def look_ahead(
     say: Callable[[str], None],
     *,
     ahead: int = 1,
+    progress: Progress = unwatched,
 ) -> PlannedCovers:
     """The first pass over a file: what to hide in each of its frames. Closes the source.
 
@@ -53,8 +60,9 @@ def look_ahead(
         source: opened as that of the second pass will be, so that their frames have the same indices.
         submit: asks for `Instances` of a frame.
         classes: names of those to hide.
-        say: receives a line now and then.
+        say: receives a line at the end.
         ahead: how many frames are asked about before the first answer is awaited.
+        progress: shows how far it is.
 
     Raises:
         StreamsegError: the source is lost, or the network fails.
@@ -62,10 +70,9 @@ def look_ahead(
     sightings, store = HiddenClasses(classes), SightingStore()
     waiting: deque[tuple[float, Future[Segmentation]]] = deque()
     last_s: float | None = None
-    told = time.monotonic()
-    total = source.info.frame_count
+    info = source.info
     try:
-        with closing(source):
+        with closing(source), progress(f"first pass, {Path(info.name).name}", info.frame_count) as show:
             ended = False
             while not ended or waiting:
                 frame = None if ended else source.read()
@@ -78,10 +85,8 @@ def look_ahead(
                     found = sightings(answer.result(), 0.0 if last_s is None else at_s - last_s)
                     store.add(found, at_s)
                     last_s = at_s
-                if time.monotonic() - told >= _TOLD_EVERY_S:
-                    told = time.monotonic()
-                    say(f"first pass: {len(store)}{f'/{total}' if total else ''} frames")
-        say(f"first pass: {', '.join(sorted(classes))} looked for in {len(store)} frames of {source.info.name}")
+                show(len(store))
+        say(f"first pass: {', '.join(sorted(classes))} looked for in {len(store)} frames of {info.name}")
         return store.plan()
     finally:
         store.close()

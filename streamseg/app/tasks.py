@@ -11,7 +11,7 @@ from typing import Any
 from streamseg.app.background import VirtualBackground
 from streamseg.app.network import Network, Sessions, class_ids, kept_classes, network_of
 from streamseg.app.overlays import InstancesTask, LanesTask, lane_finder
-from streamseg.app.privacy import PrivateTask, classes_hidden, look_ahead
+from streamseg.app.privacy import PrivateTask, Progress, classes_hidden, look_ahead
 from streamseg.app.process import SeeAndPaint, Task
 from streamseg.app.seeing import sight_of
 from streamseg.app.sight import Moments, Pace, TwoSights, Unseen, in_good_time
@@ -47,6 +47,7 @@ class Setting:
         say: receives one-line remarks for the user.
         stack: closes what was opened.
         reopen: opens the source a second time, where that gives the same frames again.
+        progress: shows how far that is which has to be done before the run begins.
     """
 
     settings: Settings
@@ -56,7 +57,8 @@ class Setting:
     shared: bool
     say: Callable[[str], None]
     stack: ExitStack
-    reopen: Callable[[], Source] | None = None
+    reopen: Callable[[], Source] | None
+    progress: Progress
 
     def moments(self) -> Moments:
         """Of the frames, for one way of seeing."""
@@ -126,7 +128,14 @@ def _with_hidden(setting: Setting, seeing: Seeing, hidden: frozenset[str]) -> Se
     own = replace(setting, settings=setting.settings.model_copy(update={"model": found}))
     network = replace(own.network(model, class_ids(known, model.facts.names, model.path)), settled=True)
     if privacy.two_passes and setting.reopen is not None:
-        plan = look_ahead(setting.reopen(), network.pool.submit, frozenset(known), setting.say, ahead=network.sessions)
+        plan = look_ahead(
+            setting.reopen(),
+            network.pool.submit,
+            frozenset(known),
+            setting.say,
+            ahead=network.sessions,
+            progress=setting.progress,
+        )
         private = PrivateTask(seeing.task, plan)
     else:
         pool = network.pool

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -206,7 +207,8 @@ def execute(
     """
     with logged(voice), _Signals() as signals, ExitStack() as stack:
         try:
-            fleet = Fleet(settings, voice, protected=protected)
+            unseen = voice.quiet or voice.as_json
+            fleet = Fleet(settings, voice, protected=protected, progress=partial(progress, quiet=unseen))
         except (KeyboardInterrupt, StreamsegError):
             if signals.received:
                 return 128 + signals.received[0]
