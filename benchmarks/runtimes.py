@@ -65,7 +65,8 @@ def configurations(float32: Path, int8: Path, only: str | None) -> list[tuple[st
 
 def clips(material: Path, each: int) -> Iterator[Frame]:
     for clip in sorted((material / "media").glob("*.m??")):
-        yield from spread(frames_of(str(clip)), each)[:each]
+        places = spread(sum(1 for _ in frames_of(str(clip))), each)[:each]
+        yield from (frame for place, frame in enumerate(frames_of(str(clip))) if place in places)
 
 
 def opened(path: Path, provider: str, precision: str, threads: int) -> Runs | None:

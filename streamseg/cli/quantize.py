@@ -6,6 +6,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -78,20 +79,31 @@ def _run(args: argparse.Namespace) -> int:
         was, now = (coco_scores(one, truth, frames_of(str(args.labels / "images"))) for one in pair)
         for name in was:
             print(f"{name} on {args.labels}: {was[name]:.4f}, now {now[name]:.4f} ({now[name] - was[name]:+.4f})")
-    slow, fast = _milliseconds(pair, learnt[0])
+    slow, fast = _milliseconds(pair, next(iter(learnt)))
     threads = pair[0].describe()["threads"]
     print(f"speed, {threads} threads: {slow:.1f} ms a frame, now {fast:.1f} ms ({slow / fast:.2f} times as fast)")
     return 0
 
 
-def _samples(urls: Sequence[str], count: int) -> tuple[list[Frame], list[Frame]]:
+class _Frames:
+    """Some frames of some clips, decoded anew whenever they are asked for: together they may be large."""
+
+    def __init__(self, places: Sequence[tuple[str, range]]) -> None:
+        self._places = places
+
+    def __len__(self) -> int:
+        return sum(len(places) for _, places in self._places)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for url, places in self._places:
+            if places:
+                yield from (f for place, f in enumerate(islice(frames_of(url), places[-1] + 1)) if place in places)
+
+
+def _samples(urls: Sequence[str], count: int) -> tuple[_Frames, _Frames]:
     """Frames to calibrate on, and others from between them to measure on."""
-    learnt: list[Frame] = []
-    others: list[Frame] = []
-    for url in urls:
-        frames = spread(frames_of(url), 2 * count)
-        learnt += frames[::2]
-        others += frames[1::2]
+    chosen = [(url, spread(sum(1 for _ in frames_of(url)), 2 * count)) for url in urls]
+    learnt, others = (_Frames([(url, places[first::2]) for url, places in chosen]) for first in (0, 1))
     if not learnt:
         raise ConfigError(f"there is no picture in {', '.join(urls)}")
     return learnt, others

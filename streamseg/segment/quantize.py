@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -191,15 +191,13 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def spread(frames: Iterable[Frame], count: int) -> Sequence[Frame]:
-    """Between `count` and twice as many frames, evenly spaced, without knowing how many there are; all of fewer."""
-    kept: list[Frame] = []
+def spread(length: int, count: int) -> range:
+    """Places of between `count` and twice as many of `length` frames, evenly spaced; of all where there are fewer.
+
+    >>> spread(100, 4)
+    range(0, 100, 16)
+    """
     step = 1
-    for place, frame in enumerate(frames):
-        if place % step:
-            continue
-        kept.append(frame)
-        if len(kept) == 2 * count:
-            del kept[1::2]
-            step *= 2
-    return kept
+    while -(-length // step) >= 2 * count:
+        step *= 2
+    return range(0, length, step)
