@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
 from fractions import Fraction
@@ -80,17 +81,27 @@ def test_a_turned_picture_stays_turned(tmp_path: Path) -> None:
             assert abs(next(container.decode(video=0)).rotation) == 90
 
 
-def test_a_cut_across_two_files(tmp_path: Path) -> None:
-    one = film(tmp_path, "1.mp4", frames=60, **CODING, sound="aac")
-    two = film(tmp_path, "2.mp4", begin=60, frames=60, **CODING, sound="aac")
-    lead_s = copy_cut([Stretch(one, 1.4, math.inf), Stretch(two, 0.0, 0.5, shift_s=2.0)], tmp_path / "clip.mp4")
-    assert lead_s == pytest.approx(0.4, abs=0.01)
-    found = clips.indices(tmp_path / "clip.mp4")
+@pytest.mark.parametrize("begins_s", [2.0, 1.9], ids=["seamless", "overlapping"])
+@pytest.mark.parametrize("overtaking", [0, 3])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_a_cut_across_two_files(suffix: str, overtaking: int, begins_s: float, tmp_path: Path) -> None:
+    coding = {**CODING, "options": {**CODING["options"], "bf": str(overtaking)}}
+    one = film(tmp_path, f"1.{suffix}", frames=60, **coding, sound="aac")
+    two = film(tmp_path, f"2.{suffix}", begin=60, frames=60, **coding, sound="aac")
+    target = tmp_path / ("clip.mkv" if suffix == "ts" else f"clip.{suffix}")
+    lead_s = copy_cut([Stretch(one, 1.4, math.inf), Stretch(two, 0.0, 0.5, shift_s=begins_s)], target)
+    assert lead_s == pytest.approx(0.4, abs=0.05)
+    with av.open(str(target)) as container:
+        decoded = [(p.dts, p.pts) for p in container.demux(video=0) if p.size and p.dts is not None]
+    steps = [after - before for (before, _), (after, _) in itertools.pairwise(decoded)]
+    assert min(steps) > 0, "decoding times only go on"
+    assert all(dts <= pts for dts, pts in decoded)
+    found = clips.indices(target)
     assert found == list(range(30, found[-1] + 1))
-    assert 74 <= found[-1] <= 78
-    times = clips.times(tmp_path / "clip.mp4")
-    assert [float(time) for time in times] == pytest.approx([index / 30 for index in range(len(times))], abs=1e-3)
-    assert sound_span(tmp_path / "clip.mp4")[1] == pytest.approx(1.5, abs=0.1)
+    assert 74 <= found[-1] <= 79
+    times = [float(time) for time in clips.times(target)]
+    assert times == pytest.approx([times[0] + index / 30 for index in range(len(times))], abs=3e-3)
+    assert sound_span(target)[1] == pytest.approx(1.5, abs=0.1)
 
 
 @pytest.mark.parametrize("text", ["", "no video"])

@@ -7,6 +7,7 @@ lead_s = copy_cut(wanted, Path("clip.mp4"))
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -95,6 +96,7 @@ class _Writer:
         self._form: tuple[object, ...] = ()
         self._origin_s = Fraction(0)
         self._last_dts: int | None = None
+        self._last_s = self._until_s = Fraction(0)  # when the last picture begins and ends, on the clip's clock
         self.lead_s = 0.0
 
     def __enter__(self) -> _Writer:
@@ -123,6 +125,9 @@ class _Writer:
             raise NotAlikeError(
                 f"cannot cut {stretch.path.name} together with the file before: they are coded otherwise"
             )
+        elif begin + shift - self._origin_s <= self._last_s:
+            # It, or its keyframe, lies before the end of the file before: what is in both comes twice.
+            shift = self._until_s + self._origin_s - begin
         source.seek(round(seek_s / video.time_base), stream=video)
         for packet in _between(source, video, tracks, begin, stretch.to_s + zero):
             if packet.stream.index == video.index:
@@ -150,9 +155,15 @@ class _Writer:
         packet.dts = None if packet.dts is None else packet.dts + move
         if packet.pts is None:
             packet.pts = packet.dts
-        if packet.dts is not None and self._last_dts is not None and packet.dts <= self._last_dts:
-            packet.dts = self._last_dts + 1
+        if self._last_dts is not None and (packet.dts is None or packet.dts <= self._last_dts):
+            # Where a file begins, pictures are decoded before the last one of the file before is shown; Matroska says
+            # nothing of when. It takes one tick of the clip's clock.
+            packet.dts = self._last_dts + math.ceil(self._stream.time_base / packet.time_base)
         self._last_dts = packet.dts if packet.dts is not None else self._last_dts
+        shown_s = packet.pts * packet.time_base
+        self._last_s, self._until_s = max(
+            (self._last_s, self._until_s), (shown_s, shown_s + (packet.duration or 1) * packet.time_base)
+        )
         packet.stream = self._stream
         self._out.mux_one(packet)
 
