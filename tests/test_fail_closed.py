@@ -16,6 +16,7 @@ import pytest
 
 from streamseg.app import live, network
 from streamseg.cli import main
+from streamseg.engine import FailClosed, pipeline
 from streamseg.errors import InferenceError, SourceAbsentError, SourceLostError
 from streamseg.frame import Colour, Frame, Origin, Packet, Plane, VideoInfo
 from streamseg.pixels.planes import rgb_to_planes
@@ -24,14 +25,48 @@ from tests.rooms import pictures, room, shows_room
 
 SIZE_WH = (320, 192)
 RATE = 30
+# Silence for so long brings the slate.
+LONG_S = 0.8
+
+
+class Program:
+    """How far the program is: however busy the machine, the camera does not go on before it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._counts = {"frames": 0, "slates": 0}
+        self._changed = threading.Condition()
+        self._count(monkeypatch, FailClosed, "frames")
+        self._count(monkeypatch, live.Slate, "slates")
+
+    def _count(self, monkeypatch: pytest.MonkeyPatch, kind: Any, name: str) -> None:
+        call = kind.__call__
+
+        def counted(self_: Any, given: Any) -> Any:
+            try:
+                return call(self_, given)
+            finally:
+                with self._changed:
+                    self._counts[name] += 1
+                    self._changed.notify_all()
+
+        monkeypatch.setattr(kind, "__call__", counted)
+
+    def shown(self, name: str) -> int:
+        return self._counts[name]
+
+    def until(self, name: str, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._counts[name] >= count, 60), f"no {count} {name}"
 
 
 class Camera:
-    """A live source that does what a list of steps says, in real time."""
+    """A live source that does what a list of steps says, in real time or as slowly as the program."""
 
     notices: Sequence[str] = ()
 
-    def __init__(self, steps: Sequence[object], *, size_wh: tuple[int, int], colour: Colour, last: bool) -> None:
+    def __init__(
+        self, steps: Sequence[object], program: Program, *, size_wh: tuple[int, int], colour: Colour, last: bool
+    ) -> None:
         width, height = size_wh
         count = 1 if last else None
         self.info = VideoInfo(
@@ -39,11 +74,14 @@ class Camera:
         )
         self.counts: Mapping[str, int] = {}
         self._steps = list(steps)
+        self._program = program
         self._index = 0
+        self._given = program.shown("frames")
         self._due = time.monotonic()
         self._stopped = threading.Event()
 
     def read(self) -> Frame | None:
+        self._program.until("frames", self._given)
         if not self._steps:
             return None
         step = self._steps[0]
@@ -51,7 +89,10 @@ class Camera:
             raise step
         if isinstance(step, float):  # silence
             self._steps.pop(0)
+            slates = self._program.shown("slates")
             self._stopped.wait(step)
+            if step > LONG_S:
+                self._program.until("slates", slates + 3)
             self._due = time.monotonic()
             return self.read()
         assert isinstance(step, int)
@@ -63,6 +104,7 @@ class Camera:
         width, height = self.info.width, self.info.height
         planes: Plane = rgb_to_planes(room(self._index, width, height), self.info.colour)
         self._index += 1
+        self._given += 1
         return Frame(
             planes,
             round(self._index * 1000 / RATE),
@@ -86,15 +128,22 @@ class Camera:
 class Opener:
     """Gives one camera or failure after the other; what the test says of it comes last."""
 
-    def __init__(self, plan: Sequence[Any]) -> None:
+    def __init__(self, plan: Sequence[Any], program: Program) -> None:
         self._plan = list(plan)
+        self._program = program
+        self._slates: int | None = None  # that must have been shown before it comes back
 
     def __call__(self) -> Camera:
         step = self._plan.pop(0)
         if isinstance(step, Exception):
+            self._slates = self._program.shown("slates") + 3
             raise step
+        if self._slates is not None:
+            self._program.until("slates", self._slates)
+            self._slates = None
         return Camera(
             step["steps"],
+            self._program,
             size_wh=step.get("size_wh", SIZE_WH),
             colour=step.get("colour", Colour(matrix=6)),
             last=not self._plan,
@@ -132,7 +181,10 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[n
     (tmp_path / "beach.png").write_bytes(cv2.imencode(".png", np.full((60, 80, 3), (60, 200, 220), np.uint8))[1])
 
     def run(plan: list[Any], *args: str, broken: range = range(0)) -> list[np.ndarray]:
-        monkeypatch.setattr(live, "live_opener", lambda url, options: Opener(plan))
+        program = Program(monkeypatch)
+        # No picture is left out because an output is slow: all of them are searched.
+        monkeypatch.setattr(pipeline, "_LIVE_CAPACITY", 1000)
+        monkeypatch.setattr(live, "live_opener", lambda url, options: Opener(plan, program))
         monkeypatch.setattr(live, "Backoff", lambda longest_s: live_backoff())
         load = network.load_segmenter
 

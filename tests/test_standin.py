@@ -89,6 +89,42 @@ def test_a_stall_repeats_the_composite_for_half_a_second_then_shows_the_slate() 
     assert counts == {"pictures repeated": len(repeats), "slates shown": len(slates)}
 
 
+def test_what_was_kept_back_over_an_outage_is_not_shown_after_the_slate() -> None:
+    bench = Bench(rate=30)
+
+    class Late:
+        """Gives each picture three frames later, as one that is delayed."""
+
+        def __init__(self) -> None:
+            self.line: list[Output] = []
+
+        def __call__(self, frame: Frame) -> list[Output]:
+            self.line.append(Output(frame))
+            ready, self.line = (self.line, []) if frame.index == 10 else (self.line[:-3], self.line[-3:])
+            return ready
+
+        def finish(self) -> list[Output]:
+            return self.line
+
+    closed = FailClosed(
+        Late(), bench._slate, state=lambda: "lost", metrics=bench.metrics, clock=lambda: bench.now, interval_s=1 / 30
+    )
+
+    def give(index: int, at_s: float) -> list[int]:
+        bench.now = 100 + at_s
+        frame = replace(picture(RAW, round(at_s / LIVE_TIME_BASE), index), captured_at=bench.now)
+        return [output.frame.index for output in closed(frame)]
+
+    for index in range(10):
+        assert give(index, index / 30) == ([index - 3] if index >= 3 else [])
+    bench.now += 2
+    assert shown(closed.output()) == SLATE
+    assert give(10, 10 / 30 + 2) == [10], "those before are two seconds old"
+    assert bench.metrics.get("pictures from before an outage left out") == 3
+    assert give(11, 11 / 30 + 2) == []
+    assert [output.frame.index for output in closed.finish()] == [11]
+
+
 def test_a_slow_camera_is_no_stall() -> None:
     bench = Bench(rate=2)
     for index in range(10):

@@ -29,13 +29,15 @@ class FailClosed:
 
     It is both the pipeline's `process` and its `StandIn`. After a frame, the last composite is repeated at the source's
     rate; when nothing has come for max(0.5 s, 3 median frame intervals), or when the wrapped process failed, the slate
-    is shown, at `slate_rate_fps`. Time goes on in all of them.
+    is shown, at `slate_rate_fps`. Time goes on in all of them. What was captured before the slate came and was kept
+    back until now, as a delayed picture is, is not shown after it.
 
     Args:
         process: makes the composites; a `StreamsegError` from it shows the slate and is said once.
         slate: ``slate(state)`` gives the safe picture as a frame, whose time is replaced here.
         state: one line about why nothing comes, for the slate.
-        metrics: counts ``pictures repeated``, ``slates shown`` and ``frames that could not be processed``.
+        metrics: counts ``pictures repeated``, ``slates shown``, ``frames that could not be processed`` and ``pictures
+            from before an outage left out``.
         interval_s: between frames, before any was seen.
         slate_rate_fps: of the slate; it has nothing to show, and yet readers must not be kept waiting.
         clock: monotonic seconds.
@@ -62,6 +64,8 @@ class FailClosed:
         self._arrived: float | None = None
         self._composite: Output | None = None
         self._shown: Frame | None = None
+        self._newest: float | None = None  # when the last frame was captured; and that when the slate came
+        self._before_slate: float | None = None
         self._shown_at = clock() - 1 / slate_rate_fps
         self._said = ""
 
@@ -81,13 +85,13 @@ class FailClosed:
         # An outage is one interval among many: the median does not care.
         if self._arrived is not None and 0 < now - self._arrived < _LONGEST_INTERVAL_S:
             self._intervals_s.append(now - self._arrived)
-        self._arrived = now
+        self._arrived, self._newest = now, frame.captured_at
         try:
             outputs = self._process(frame)
         except StreamsegError as error:
             return [self._failed(error, frame)]
         self._said = ""
-        return [self._true(output) for output in outputs]
+        return [self._true(output) for output in outputs if not self._is_from_before(output.frame)]
 
     def finish(self) -> Sequence[Output]:
         """The composites that were kept back, as far as they can be made."""
@@ -111,9 +115,16 @@ class FailClosed:
         now = self._clock()
         if self._composite is None or self._arrived is None or now - self._arrived >= self.stall_s:
             self._composite = None
+            self._before_slate = self._newest
             return self._show(self._safe(self._state(), None))
         self._metrics.count("pictures repeated")
         return self._show(Output(self._timed(self._composite.frame), matte=self._composite.matte, stands_in=True))
+
+    def _is_from_before(self, frame: Frame) -> bool:
+        before = self._before_slate is not None and frame.captured_at <= self._before_slate
+        if before:
+            self._metrics.count("pictures from before an outage left out")
+        return before
 
     def _true(self, output: Output) -> Output:
         self._composite = output = self._in_order(output)
