@@ -248,6 +248,9 @@ class InstanceSettings(_Section):
         0.4, ge=0, le=1, description="score from which an object may get a number, and be painted in a clip"
     )
     lasts_s: float = Field(1.5, ge=0, le=30, description="how long a number outlives the last sight, seconds")
+    tracker: Literal["builtin", "bytetrack"] = Field(
+        "builtin", description="who gives the numbers: streamseg, or ByteTrack of the package trackers (see lanes.md)"
+    )
     stuff: str = Field(
         "", description="a semantic network (NAME or PATH) whose classes are painted as areas beneath the objects"
     )

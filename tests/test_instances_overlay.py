@@ -10,7 +10,7 @@ from streamseg.frame import Frame
 from streamseg.pixels.letterbox import Placement
 from streamseg.pixels.planes import split
 from streamseg.segment.result import ClassMap, Instances, Matte
-from streamseg.temporal.tracks import Tracker
+from streamseg.temporal.tracks import BuiltinTracker
 from tests.clips import frame as clip_frame
 
 SIZE = (320, 320)
@@ -70,7 +70,7 @@ def test_colour_by_class_and_by_identity() -> None:
     found = seen([(10, 60, 100, 200), (180, 60, 300, 200)], [1, 1])
     chroma = []
     for colour_by in ("class", "instance"):
-        overlay = InstanceOverlay(InstancePainter(["masks"], colour_by=colour_by), tracker=Tracker())
+        overlay = InstanceOverlay(InstancePainter(["masks"], colour_by=colour_by), tracker=BuiltinTracker())
         u = split(overlay(grey(), found, 0.0).frame.planes)[1]
         chroma.append((u[60, 30], u[60, 120]))
     assert chroma[0][0] == chroma[0][1]
@@ -94,7 +94,7 @@ def test_a_mask_that_flickers_is_steadied_by_time() -> None:
 
 
 def test_what_the_tracker_has_not_confirmed_is_told_and_not_painted() -> None:
-    overlay = InstanceOverlay(InstancePainter(["masks"]), tracker=Tracker(sure=0.4))
+    overlay = InstanceOverlay(InstancePainter(["masks"]), tracker=BuiltinTracker(sure=0.4))
     unsure = seen([(40, 60, 140, 200)], [0]).pick(np.array([True]))
     unsure.scores[:] = 0.3
     overlay(grey(), unsure, 0.0)
@@ -144,13 +144,13 @@ def test_what_has_no_instances_is_passed_on() -> None:
     source = grey()
     for found in (None, Matte(np.ones((4, 4), np.float32), SIZE)):
         assert InstanceOverlay()(source, found, 0.0).frame is source
-    empty = InstanceOverlay(tracker=Tracker())(source, seen([], []), 0.0)
+    empty = InstanceOverlay(tracker=BuiltinTracker())(source, seen([], []), 0.0)
     assert np.array_equal(empty.frame.planes, source.planes)
 
 
 def test_boxes_at_the_border_and_of_no_size() -> None:
     found = seen([(0, 0, 320, 320), (319, 319, 320, 320), (50, 50, 50, 50)], [0, 1, 0])
-    out = InstanceOverlay(tracker=Tracker())(grey(), found, 0.0)
+    out = InstanceOverlay(tracker=BuiltinTracker())(grey(), found, 0.0)
     assert split(out.frame.planes)[0][160, 160] != 70
 
 

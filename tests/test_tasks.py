@@ -249,6 +249,7 @@ def test_speed_and_place_stand_in_the_events(drive: Path, tmp_path: Path) -> Non
         (["--task", "instances", "--model", "{coco}", "--classes", "cra"], "near matches: car"),
         (["--task", "instances", "--model", "{coco}", "--set", "instances.stuff={coco}"], "needs a semantic network"),
         (["--task", "instances", "--set", "instances.show=mask"], "instances.show"),
+        (["--task", "instances", "--model", "{coco}", "--set", "instances.tracker=sort"], "instances.tracker"),
         (["--task", "lanes", "--set", "lanes.finder=network"], "name one with --model"),
         (["--task", "lanes", "--model", "{coco}"], "name them in lanes.lines"),
         (["--task", "lanes", "--model", "{coco}", "--set", "lanes.lines=kerb"], "'kerb', which is no class"),

@@ -1,14 +1,16 @@
-"""Numbers of instances over time."""
+"""Numbers of instances over time, by the builtin tracker; what both promise is in test_library_tracks."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from streamseg.temporal.tracks import Tracker
+from streamseg.temporal.tracks import BuiltinTracker
 
 
-def number(tracker: Tracker, boxes: list[list[float]], dt_s: float, scores: float | list[float] = 0.9, ids: int = 2):
+def number(
+    tracker: BuiltinTracker, boxes: list[list[float]], dt_s: float, scores: float | list[float] = 0.9, ids: int = 2
+):
     count = len(boxes)
     score = np.full(count, scores, np.float32) if isinstance(scores, float) else np.array(scores, np.float32)
     array = np.array(boxes, np.float32).reshape(-1, 4)
@@ -22,7 +24,7 @@ def at(x: float, y: float = 50, side: float = 40) -> list[float]:
 @pytest.mark.parametrize("rate", [5, 30])
 def test_two_that_pass_each_other_keep_their_numbers(rate: int) -> None:
     """Moving 60 px a second towards each other, one a little lower, whatever the frame rate."""
-    tracker = Tracker()
+    tracker = BuiltinTracker()
     for index in range(5 * rate):
         t = index / rate
         numbers = number(tracker, [at(60 * t), at(300 - 60 * t, 80)], 1 / rate if index else 0.0)
@@ -30,7 +32,7 @@ def test_two_that_pass_each_other_keep_their_numbers(rate: int) -> None:
 
 
 def test_a_number_outlives_a_gap_and_a_longer_one_ends_it() -> None:
-    tracker = Tracker(lasts_s=1.0)
+    tracker = BuiltinTracker(lasts_s=1.0)
     for index in range(10):
         number(tracker, [at(100 + 5 * index)], 0.1 if index else 0.0)
     for _ in range(5):
@@ -43,16 +45,8 @@ def test_a_number_outlives_a_gap_and_a_longer_one_ends_it() -> None:
     assert number(tracker, [at(180)], 0.1) == [2]
 
 
-def test_an_unsure_sight_keeps_a_track_but_begins_none() -> None:
-    tracker = Tracker()
-    number(tracker, [at(100)], 0.0)
-    number(tracker, [at(100)], 0.1)
-    assert number(tracker, [at(101), at(300)], 0.1, [0.26, 0.26]) == [1, 0]
-    assert number(tracker, [at(102), at(300)], 0.1, [0.26, 0.26]) == [1, 0]
-
-
 def test_a_flash_gets_no_number() -> None:
-    tracker = Tracker()
+    tracker = BuiltinTracker()
     number(tracker, [], 0.0)
     assert number(tracker, [at(100)], 0.1) == [0]
     for _ in range(20):
@@ -60,20 +54,14 @@ def test_a_flash_gets_no_number() -> None:
     assert number(tracker, [at(100)], 0.1) == [0]
 
 
-def test_a_change_of_class_is_no_change_of_number() -> None:
-    tracker = Tracker()
-    number(tracker, [at(100)], 0.0, ids=2)
-    assert number(tracker, [at(101)], 0.1, ids=7) == [1]
-
-
 def test_nothing_at_all() -> None:
-    tracker = Tracker()
+    tracker = BuiltinTracker()
     assert number(tracker, [], 0.0) == []
     assert number(tracker, [at(1)], 0.0) == [1]
 
 
 def test_another_picture_begins_anew() -> None:
-    tracker = Tracker()
+    tracker = BuiltinTracker()
     assert number(tracker, [at(100)], 0.0) == [1]
     assert number(tracker, [at(100)], 0.0) == [2]
     assert number(tracker, [at(100)], 0.1) == [2]

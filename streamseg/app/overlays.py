@@ -20,7 +20,8 @@ from streamseg.lanes.network import NetworkLaneFinder
 from streamseg.lanes.record import lane_record
 from streamseg.segment.describe import head, record
 from streamseg.segment.result import ClassMap, Segmentation
-from streamseg.temporal.tracks import Tracker
+from streamseg.temporal.library_tracks import LibraryTracker
+from streamseg.temporal.tracks import BuiltinTracker, Tracker
 
 __all__ = ["InstancesTask", "LanesTask", "lane_finder"]
 
@@ -35,7 +36,7 @@ class InstancesTask:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._tracker = _tracker(settings.instances)
+        self._tracker = _tracker(settings.instances) if settings.instances.track else None
         self._overlay = self._made(settings)
 
     def __call__(self, seen: Seen) -> Output:
@@ -187,8 +188,9 @@ def _painter(settings: InstanceSettings) -> InstancePainter:
     )
 
 
-def _tracker(settings: InstanceSettings) -> Tracker | None:
-    return Tracker(sure=settings.sure, lasts_s=settings.lasts_s) if settings.track else None
+def _tracker(settings: InstanceSettings) -> Tracker:
+    kind = LibraryTracker if settings.tracker == "bytetrack" else BuiltinTracker
+    return kind(sure=settings.sure, lasts_s=settings.lasts_s)
 
 
 def _camera(settings: LaneSettings) -> Camera | None:

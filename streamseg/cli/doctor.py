@@ -16,9 +16,11 @@ import av
 
 import streamseg
 from streamseg.app import versions
+from streamseg.errors import ConfigError
 from streamseg.segment.ladder import probe
 from streamseg.segment.store import local_models
 from streamseg.sources.cameras import list_cameras, modes_text
+from streamseg.temporal.library_tracks import LibraryTracker
 
 if TYPE_CHECKING:  # of Linux only
     from streamseg.sinks.v4l2 import Loopback
@@ -115,6 +117,7 @@ def _findings() -> Iterator[Finding]:
         else "",
     )
     yield from _clashes()
+    yield _tracking()
     yield from _providers()
     yield _models()
     yield from _video()
@@ -136,7 +139,10 @@ def _clashes() -> Iterator[Finding]:
         installed = [name for name in names if _installed(name)]
         if len(installed) > 1:
             remedy = f"pip uninstall -y {' '.join(installed)}, then install the one you want again"
-            yield Finding(f"{subject} packages", False, f"{' and '.join(installed)} overwrite each other", remedy)
+            # Of one version, the headless files differ by what shows windows, which nothing here does.
+            alike = subject == "opencv" and len({importlib.metadata.version(name) for name in installed}) == 1
+            found = f"{' and '.join(installed)} overwrite each other{', which is harmless in one version' * alike}"
+            yield Finding(f"{subject} packages", False, found, remedy, alike)
         elif not installed:
             remedy = 'pip install "streamseg[cpu]", or "streamseg[gpu]" for NVIDIA' if subject == "onnxruntime" else (
                 "pip install opencv-python-headless")  # fmt: skip
@@ -144,6 +150,16 @@ def _clashes() -> Iterator[Finding]:
             yield Finding(f"{subject} packages", False, "none installed", remedy, optional)
         else:
             yield Finding(f"{subject} packages", True, installed[0])
+
+
+def _tracking() -> Finding:
+    """The package behind `instances.tracker: bytetrack`."""
+    try:
+        LibraryTracker()
+    except ConfigError as error:
+        found, _, remedy = str(error).partition("; take builtin, or ")
+        return Finding("tracking by a library", False, found, remedy, optional=True)
+    return Finding("tracking by a library", True, f"trackers {importlib.metadata.version('trackers')}")
 
 
 def _installed(package: str) -> bool:

@@ -15,7 +15,7 @@ from streamseg.lanes.result import RoadUser
 from streamseg.pixels.draw import fill_mask, fill_polygons, stroke, text_size, write
 from streamseg.pixels.planes import yuv_colour
 from streamseg.segment.result import CarriedInstances, ClassMap, Instances, Segmentation
-from streamseg.temporal.tracks import Tracker
+from streamseg.temporal.tracks import BuiltinTracker, Tracker
 
 __all__ = ["COLOURS", "PARTS", "InstanceOverlay", "InstancePainter", "RoadUsers", "Tracked", "road_users"]
 
@@ -243,7 +243,7 @@ class RoadUsers:
         every_s: how often it is asked; between, what was found stays.
         classes: names of those that are followed.
         painter: draws them; None draws none.
-        tracker: gives the numbers; None takes the usual one.
+        tracker: gives the numbers; None takes the builtin one.
     """
 
     def __init__(
@@ -259,7 +259,7 @@ class RoadUsers:
         self._every_s = every_s
         self._classes = frozenset(classes)
         self._painter = painter
-        self._tracker = tracker or Tracker()
+        self._tracker = tracker or BuiltinTracker()
         self._since_s: float | None = None
         self._seen: Tracked | None = None
 

@@ -29,7 +29,7 @@ from streamseg.pixels.blend import over_plane
 from streamseg.pixels.planes import split
 from streamseg.segment.result import CarriedInstances, InstanceMask, Instances, Segmentation
 from streamseg.temporal.covers import Cover, HeldCovers, PlannedCovers, Sighting, SightingStore, grid_of
-from streamseg.temporal.tracks import Tracker
+from streamseg.temporal.tracks import BuiltinTracker
 
 __all__ = ["PEOPLE", "VEHICLES", "Hidden", "HiddenClasses", "Privacy", "SightingStore", "cover_records", "hide"]
 
@@ -63,8 +63,8 @@ class HiddenClasses:
     def __init__(self, classes: Collection[str], *, sure: float = 0.25) -> None:
         self._classes = frozenset(classes)
         self._sure = sure
-        # Missing somebody is worse than hiding a shadow: numbers are given at once.
-        self._tracker = Tracker(sure=sure, sights=1)
+        # Missing somebody is worse than hiding a shadow: numbers are given at once, which ByteTrack does not.
+        self._tracker = BuiltinTracker(sure=sure, sights=1)
 
     def __call__(self, seen: Segmentation | None, dt_s: float) -> list[Sighting]:
         """The sightings in the next frame, `dt_s` after the one before."""

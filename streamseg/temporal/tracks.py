@@ -3,36 +3,67 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Tracker"]
+__all__ = ["BuiltinTracker", "Tracker"]
 
 Floats = NDArray[np.float64]
 
 # Overlap that is enough for a sure instance and for an unsure one.
-_SURE_IOU, _UNSURE_IOU = 0.15, 0.4
+_SURE_IOU, _UNSURE_IOU = 0.1, 0.4
 # A car and a truck are taken for one another; what is matched across classes must overlap by this much more.
 _OTHER_CLASS = 0.25
-# The speed of what is not seen is worth half after this.
-_SPEED_HALF_LIFE_S = 0.5
-# Speeds are averaged over this.
-_SPEED_OVER_S = 0.2
+# The speed of what is not seen is worth half after this; the growth of its sides, by which half hidden things shrink,
+# after this.
+_SPEED_HALF_LIFE_S, _GROWTH_HALF_LIFE_S = 2.0, 0.3
+# Standard deviations as shares of an object's size: of a seen side; of a speed before it is known, a second; and of
+# what a speed changes by in one.
+_SIGHT_NOISE, _FIRST_SPEED, _PUSH = 0.1, 3.0, 1.0
+_LEAST_SIZE_PX = 4.0
+
+
+class Tracker(Protocol):
+    """Gives each instance a number that it keeps while it is seen, and for a while after."""
+
+    def __call__(
+        self, boxes: NDArray[np.floating], scores: NDArray[np.floating], class_ids: NDArray[np.integer], dt_s: float
+    ) -> NDArray[np.int64]:
+        """Number the instances of the next frame.
+
+        Args:
+            boxes: (n, 4) xyxy px.
+            scores: (n,) in [0, 1].
+            class_ids: (n,).
+            dt_s: seconds since the frame before; 0 where that has nothing to do with this one: tracks end there.
+
+        Returns:
+            (n,) numbers from 1, none given twice; 0 where an instance has none, or not yet.
+        """
+        ...
 
 
 @dataclass(slots=True)
 class _Track:
+    """A Kalman filter of constant speed for every side of a box.
+
+    The sides share their uncertainty: `spread` holds the variance of a side, its covariance with the speed, and the
+    speed's variance (px², px²/s, px²/s²).
+    """
+
     number: int
     class_id: int
     box: Floats
     velocity: Floats
+    spread: tuple[float, float, float]
     sights: int = 1
     unseen_s: float = 0.0
 
 
-class Tracker:
-    """Gives each instance a number that it keeps while it is seen, and for a while after.
+class BuiltinTracker:
+    """A `Tracker` that needs nothing but NumPy.
 
     Sure instances are matched with all tracks first, by their overlap with where each track should be by now; then the
     less sure ones with the tracks that are left. Only sure instances begin a track.
@@ -53,24 +84,11 @@ class Tracker:
     def __call__(
         self, boxes: NDArray[np.floating], scores: NDArray[np.floating], class_ids: NDArray[np.integer], dt_s: float
     ) -> NDArray[np.int64]:
-        """Number the instances of the next frame.
-
-        Args:
-            boxes: (n, 4) xyxy px.
-            scores: (n,) in [0, 1].
-            class_ids: (n,).
-            dt_s: seconds since the frame before; 0 where that has nothing to do with this one: tracks end there.
-
-        Returns:
-            (n,) numbers from 1; 0 where an instance has none, or not yet.
-        """
+        """See `Tracker`."""
         if dt_s == 0:
             self._tracks = []
         for track in self._tracks:
-            track.unseen_s += dt_s
-            track.box = track.box + track.velocity * dt_s
-            if track.unseen_s > dt_s:
-                track.velocity = track.velocity * 0.5 ** (dt_s / _SPEED_HALF_LIFE_S)
+            _move(track, dt_s)
         numbers = np.zeros(len(boxes), np.int64)
         sure = np.flatnonzero(scores >= self._sure)
         free = self._tracks
@@ -89,19 +107,48 @@ class Tracker:
         for index in sure.tolist():
             if index not in taken:
                 box = boxes[index].astype(np.float64)
-                self._tracks.append(_Track(self._next, int(class_ids[index]), box, np.zeros(4)))
+                size = _size(box)
+                spread = ((_SIGHT_NOISE * size) ** 2, 0.0, (_FIRST_SPEED * size) ** 2)
+                self._tracks.append(_Track(self._next, int(class_ids[index]), box, np.zeros(4), spread))
                 if dt_s == 0 or self._sights <= 1:
                     numbers[index] = self._next
                 self._next += 1
         return numbers
 
 
-def _see(track: _Track, box: Floats, class_id: int) -> None:
-    """`track.box` is where it was expected after `track.unseen_s`."""
+def _size(box: Floats) -> float:
+    """Half of width and height, px."""
+    return max(_LEAST_SIZE_PX, float(box[2] - box[0] + box[3] - box[1]) / 2)
+
+
+def _move(track: _Track, dt_s: float) -> None:
+    """The filter's prediction; white noise pushes the speed (Bar-Shalom et al., 2001, 6.2.2)."""
+    side, both, speed = track.spread
+    push = (_PUSH * _size(track.box)) ** 2
+    track.spread = (
+        side + 2 * both * dt_s + speed * dt_s**2 + push * dt_s**3 / 3,
+        both + speed * dt_s + push * dt_s**2 / 2,
+        speed + push * dt_s,
+    )
+    track.box = track.box + track.velocity * dt_s
     if track.unseen_s > 0:
-        share = min(1.0, track.unseen_s / (_SPEED_OVER_S + track.unseen_s))
-        track.velocity = track.velocity + share * (box - track.box) / track.unseen_s
-    track.box, track.class_id = box, class_id
+        middle = np.tile(track.velocity.reshape(2, 2).mean(axis=0), 2)
+        growth = track.velocity - middle
+        middle *= 0.5 ** (dt_s / _SPEED_HALF_LIFE_S)
+        track.velocity = middle + growth * 0.5 ** (dt_s / _GROWTH_HALF_LIFE_S)
+    track.unseen_s += dt_s
+
+
+def _see(track: _Track, box: Floats, class_id: int) -> None:
+    """The filter's correction."""
+    side, both, speed = track.spread
+    noise = (_SIGHT_NOISE * _size(box)) ** 2
+    gain, speed_gain = side / (side + noise), both / (side + noise)
+    apart = box - track.box
+    track.box = track.box + gain * apart
+    track.velocity = track.velocity + speed_gain * apart
+    track.spread = ((1 - gain) * side, (1 - gain) * both, speed - speed_gain * both)
+    track.class_id = class_id
     track.sights += 1
     track.unseen_s = 0.0
 
