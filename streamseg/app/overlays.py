@@ -99,7 +99,7 @@ class LanesTask:
         self._camera = _camera(settings.lanes)
         self._seen: Seen | None = None
         self._users = users
-        self._tracker = _tracker(settings.instances) or Tracker()
+        self._tracker = None if users is None else _tracker(settings.instances)
         self._overlay = self._made(settings)
 
     def __call__(self, seen: Seen) -> Output:
