@@ -308,8 +308,15 @@ def test_standard_input_and_output(clip: Path, network: Path, tmp_path: Path) ->
     assert is_near(frames[0][20, 300], (0, 177, 64))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_finalises_the_file(number: signal.Signals, network: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param([signal.SIGINT], id="SIGINT"),
+        pytest.param([signal.SIGTERM], id="SIGTERM"),
+        pytest.param([signal.SIGINT, signal.SIGTERM], id="twice at once, as timeout(1) does"),
+    ],
+)
+def test_a_signal_finalises_the_file(numbers: list[signal.Signals], network: Path, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "long.mp4", frames=1500, size_wh=(WIDTH, HEIGHT))
     out, report = tmp_path / "out.mp4", tmp_path / "report.json"
     command = [sys.executable, "-m", "streamseg", "run", str(clip), "-o", str(out), "--model", str(network), "--report",
@@ -320,9 +327,10 @@ def test_a_signal_finalises_the_file(number: signal.Signals, network: Path, tmp_
         assert time.monotonic() < deadline, "nothing was written"
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         time.sleep(0.02)
-    process.send_signal(number)
+    for number in numbers:
+        process.send_signal(number)
     _, said = process.communicate(timeout=30)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + numbers[0]
     assert "Traceback" not in said
     frames = decode(out)
     assert 0 < len(frames) < 1500

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import math
 import os
 import signal
 import time
@@ -26,6 +27,9 @@ from streamseg.web.server import listen_address
 from streamseg.web.status import StatusServer
 
 __all__ = ["add_parser", "execute"]
+
+# timeout(1) signals the process, and its group besides: what comes so close together is one request.
+_ONE_REQUEST_S = 0.3
 
 # Command line option -> dotted key.
 _KEYS = {
@@ -348,10 +352,11 @@ def _status(sample: Mapping[str, Any]) -> str:
 
 
 class _Signals:
-    """The first SIGINT or SIGTERM ends the run in good order, a second one at once; SIGHUP reads the settings again."""
+    """The first SIGINT or SIGTERM ends the run in good order, a later one at once; SIGHUP reads the settings again."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
+        self._asked_at = -math.inf
         self.reload = False
         self.fleet: Fleet | None = None
         self._terminal = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
@@ -375,6 +380,9 @@ class _Signals:
             self.reload = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - self._asked_at < _ONE_REQUEST_S:
+            return
+        self._asked_at = time.monotonic()
         self.received.append(number)
         if self.fleet is None:
             raise KeyboardInterrupt
