@@ -36,6 +36,8 @@ def _comma_list(value: object) -> object:
 # Their values are never told, for they may hold a password or a key.
 _UNTOLD = ("source.url", "source.sub", "output.sinks", "output.token")
 
+_HARDWARE = "cuda|videotoolbox|d3d11va|d3d12va|dxva2|vaapi|vulkan|vdpau|qsv"
+
 Words = Annotated[list[str], BeforeValidator(_comma_list)]
 
 
@@ -61,6 +63,12 @@ class SourceSettings(_Section):
         16384 * 8640, ge=16, description="largest picture accepted, width times height; larger ones are refused"
     )
     threads: int = Field(2, ge=0, le=64, description="decoder threads; 0 takes one for every core")
+    hwaccel: str = Field(
+        "none",
+        description="what decodes files and streams: none (the processor), auto (a graphics card where one does, else "
+        "the processor), or cuda, videotoolbox, d3d11va, d3d12va, dxva2, vaapi, vulkan, vdpau, qsv; a device follows "
+        "a colon, as in cuda:1",
+    )
     size: str = Field(
         "auto",
         description="size WxH asked of a camera or screen; also that of the output while a source has never been there",
@@ -91,6 +99,13 @@ class SourceSettings(_Section):
     @classmethod
     def _size(cls, value: str) -> str:
         return _size_words(value)
+
+    @field_validator("hwaccel")
+    @classmethod
+    def _hwaccel(cls, value: str) -> str:
+        if not re.fullmatch(rf"none|auto|({_HARDWARE})(:.+)?", value):
+            raise ValueError(f"takes none, auto or {_HARDWARE.replace('|', ', ')}, not {value!r}")
+        return value
 
     @field_validator("wait", mode="before")
     @classmethod

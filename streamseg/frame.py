@@ -168,6 +168,7 @@ class VideoInfo:
         varying_size: frames may differ in size (a folder of images).
         tracks: the streams copied beside the picture.
         metadata: of the container; `chapters` as the library gives them.
+        decoder: what decodes it, such as ``h264`` or ``h264 on cuda``; empty where nothing is decoded.
     """
 
     width: int
@@ -185,6 +186,7 @@ class VideoInfo:
     tracks: Sequence[Track] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     chapters: Sequence[Any] = ()
+    decoder: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -226,7 +226,7 @@ def _open_source(
         raise ConfigError(f"source.sub is the smaller stream of a camera, and {asked.url} is none; leave it out")
     if demand is not None:
         raise ConfigError(f"--on-demand is for cameras and streams, not for {asked.url}; leave it out")
-    source: Source = open_source(asked.url, max_pixels=asked.max_pixels, threads=asked.threads)
+    source: Source = open_source(asked.url, max_pixels=asked.max_pixels, threads=asked.threads, hwaccel=asked.hwaccel)
     if asked.rotate or asked.mirror:
         source = Oriented(source, asked.rotate, mirror=asked.mirror)
     return Paced(source) if any(is_live_output(url) for url in outputs) else source

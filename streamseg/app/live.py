@@ -61,6 +61,7 @@ class LiveOpening:
                 max_pixels=source.max_pixels,
                 threads=source.threads,
                 audio=source.audio,
+                hwaccel=source.hwaccel,
             ),
         )
         self._rotate, self._mirror = source.rotate, source.mirror

@@ -182,6 +182,7 @@ class Run:
                 "time_base": str(info.time_base),
                 "colour": asdict(info.colour),
                 "live": info.live,
+                "decoder": info.decoder or None,
                 "irregularities": measured["irregularities"],
             },
             "sinks": [{"url": url, **sink} for url, sink in sinks.items()],

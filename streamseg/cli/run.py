@@ -44,6 +44,7 @@ _KEYS = {
     "keep": "keep.classes",
     "keep_largest": "keep.largest",
     "encoder": "output.encoder",
+    "hwaccel": "source.hwaccel",
     "quality": "output.quality",
     "size": "source.size",
     "fps": "source.fps",
@@ -129,6 +130,7 @@ def add_options(parser: Any) -> None:
     exactly = "encode clips anew, so that they begin exactly"
     parser.add_argument("--clips-exact", action="store_true", default=None, help=exactly)
     parser.add_argument("--encoder", metavar="NAME", help="video encoder, such as libx264 or h264_nvenc")
+    parser.add_argument("--hwaccel", metavar="NAME", help="what decodes: none (the processor), auto, cuda, vaapi, ...")
     parser.add_argument("--quality", metavar="Q", help="low, medium, high, lossless or the encoder's number")
     parser.add_argument(
         "--format", metavar="NAME", help="what a camera sends (mjpeg, yuyv422), or the container of -o -"

@@ -230,6 +230,7 @@ class Reconnecting:
             self._counts["failed tries to connect"] += 1
             self._wait(self._backoff.next_s())
             return None
+        self._info = replace(self._info, decoder=source.info.decoder)
         with self._lock:
             self._current = source
             if self._stopping.is_set():

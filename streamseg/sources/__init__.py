@@ -38,6 +38,7 @@ def open_source(
     threads: int = 2,
     colour: Colour | None = None,
     live: LiveOptions | None = None,
+    hwaccel: str = "none",
 ) -> Source:
     """Open whatever `url` names.
 
@@ -47,26 +48,27 @@ def open_source(
         max_pixels: width times height of the largest picture that is accepted; checked before memory is taken.
         threads: of the decoder; 0 takes one for every core.
         colour: convert every picture to this colour.
-        live: how a live source is opened; the three settings above go before its own.
+        live: how a live source is opened; the settings here go before its own.
+        hwaccel: what decodes videos: "none" (software), "auto" or one of `hardware.KINDS`, ``:DEVICE`` behind it.
 
     Raises:
         SourceOpenError: it cannot be opened or holds no picture.
         SourceAbsentError: a live source is not there now.
     """
     if is_live_url(url):
-        options = replace(live or LiveOptions(), max_pixels=max_pixels, threads=threads, colour=colour)
+        options = replace(live or LiveOptions(), max_pixels=max_pixels, threads=threads, colour=colour, hwaccel=hwaccel)
         return PatternSource(url, options) if _is_pattern(url) else open_live(url, options)
     if url == "-":
-        return FileSource(url, max_pixels=max_pixels, threads=threads, colour=colour)
+        return FileSource(url, max_pixels=max_pixels, threads=threads, colour=colour, hwaccel=hwaccel)
     path = local_path(url)
     files = drive_files(path)
     if files:
-        return open_drive(files, str(path), max_pixels=max_pixels, threads=threads, colour=colour)
+        return open_drive(files, str(path), max_pixels=max_pixels, threads=threads, colour=colour, hwaccel=hwaccel)
     if _names_many(path):
         return ImageSource(picture_files(str(path)), str(path), max_pixels=max_pixels, colour=colour)
     if is_picture(path):
         return ImageSource([path], str(path), max_pixels=max_pixels, colour=colour)
-    return FileSource(str(path), max_pixels=max_pixels, threads=threads, colour=colour)
+    return FileSource(str(path), max_pixels=max_pixels, threads=threads, colour=colour, hwaccel=hwaccel)
 
 
 def drive_files(path: Path) -> list[Path]:

@@ -35,6 +35,7 @@ class LiveOptions:
         threads: of the decoder; 0 takes one for every core.
         colour: convert every picture to this colour.
         audio: carry encoded sound beside the pictures.
+        hwaccel: what decodes, as `Hardware` takes it.
     """
 
     size_wh: tuple[int, int] | None = None
@@ -47,6 +48,7 @@ class LiveOptions:
     threads: int = 2
     colour: Colour | None = None
     audio: bool = True
+    hwaccel: str = "none"
 
 
 @dataclass(frozen=True, slots=True)

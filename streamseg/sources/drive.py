@@ -44,7 +44,13 @@ class Leg:
 
 
 def open_drive(
-    files: Sequence[Path], url: str, *, max_pixels: int, threads: int = 2, colour: Colour | None = None
+    files: Sequence[Path],
+    url: str,
+    *,
+    max_pixels: int,
+    threads: int = 2,
+    colour: Colour | None = None,
+    hwaccel: str = "none",
 ) -> DriveSource:
     """Open files that are one drive.
 
@@ -54,6 +60,7 @@ def open_drive(
         max_pixels: as `FileSource` takes it.
         threads: as `FileSource` takes it.
         colour: as `FileSource` takes it.
+        hwaccel: as `FileSource` takes it.
 
     Raises:
         SourceOpenError: they are several drives, or none can be read.
@@ -68,7 +75,9 @@ def open_drive(
             f"cannot open {url}: it holds {len(drives)} drives ({told}); name one by a glob, "
             "or run `streamseg batch --join` on all"
         )
-    return DriveSource(drives[0], max_pixels=max_pixels, threads=threads, colour=colour, remarks=remarks)
+    return DriveSource(
+        drives[0], max_pixels=max_pixels, threads=threads, colour=colour, hwaccel=hwaccel, remarks=remarks
+    )
 
 
 def _told(drive: Drive) -> str:
@@ -84,7 +93,7 @@ class DriveSource:
 
     Args:
         drive: its files.
-        max_pixels, threads, colour: as `FileSource` takes them; all files get the colour of the first.
+        max_pixels, threads, colour, hwaccel: as `FileSource` takes them; all files get the colour of the first.
         remarks: one-line remarks for the user from before.
 
     Raises:
@@ -98,10 +107,11 @@ class DriveSource:
         max_pixels: int,
         threads: int = 2,
         colour: Colour | None = None,
+        hwaccel: str = "none",
         remarks: Sequence[str] = (),
     ) -> None:
         self.drive = drive
-        self._options: dict[str, Any] = {"max_pixels": max_pixels, "threads": threads}
+        self._options: dict[str, Any] = {"max_pixels": max_pixels, "threads": threads, "hwaccel": hwaccel}
         self._stopped = False
         self._notices = list(remarks)
         self._counts: Counter[str] = Counter()

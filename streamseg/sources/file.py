@@ -17,6 +17,7 @@ from streamseg.errors import SourceOpenError, redact
 from streamseg.frame import Colour, Frame, Origin, Packet, Plane, Track, VideoInfo
 from streamseg.libav import Chain, reason
 from streamseg.sources.conform import UPRIGHT, Conformer, Turn, colour_of
+from streamseg.sources.hardware import Hardware
 from streamseg.sources.pipe import Pipe
 from streamseg.sources.probe import lacks_index, nominal_rate, stream_duration_s, turn_of
 from streamseg.sources.siting import chroma_siting
@@ -39,16 +40,20 @@ class FileSource:
         max_pixels: width times height of the largest picture that is accepted.
         threads: of the decoder; 0 takes one for every core.
         colour: convert every picture to this colour.
+        hwaccel: as `Hardware` takes it.
 
     Raises:
         SourceOpenError: there is no such file, or no picture in it can be decoded.
     """
 
-    def __init__(self, path: str, *, max_pixels: int, threads: int = 2, colour: Colour | None = None) -> None:
+    def __init__(
+        self, path: str, *, max_pixels: int, threads: int = 2, colour: Colour | None = None, hwaccel: str = "none"
+    ) -> None:
         self._name = "standard input" if path == "-" else Path(path).name
         self._stopped = False
         self._counts: Counter[str] = Counter()
         self._notices: list[str] = []
+        self._hardware = Hardware(hwaccel, self._notices.append)
         self._pipe = Pipe(sys.stdin.fileno()) if path == "-" else None
         self._container = self._open(path, max_pixels)
         try:
@@ -72,7 +77,7 @@ class FileSource:
         # A clock that jumps back would be taken for one that ran over after 26 hours; `_straighten` tells better.
         options = {"max_pixels": str(max_pixels), "correct_ts_overflow": "0"}
         try:
-            return av.open(target, options=options, metadata_errors="surrogateescape")
+            return av.open(target, options=options, metadata_errors="surrogateescape", hwaccel=self._hardware.accel)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise SourceOpenError(self._explain(path, error)) from error
 
@@ -109,6 +114,7 @@ class FileSource:
         width, height = context.width, context.height
         if width * height > max_pixels:
             raise SourceOpenError(f"{path} is {width}x{height}, more than {max_pixels} pixels; raise max_pixels to try")
+        self._hardware.meet(context)
         context.options = {"max_pixels": str(max_pixels)}
         context.thread_type = "AUTO"
         context.thread_count = threads
@@ -150,7 +156,7 @@ class FileSource:
         first = self._ready[0][1]
         turn = turn_of(first)
         context = stream.codec_context
-        self._size_wh = (first.width, first.height)
+        self._size_wh, self._true_wh = (first.width, first.height), self._hardware.size_wh(first)
         self._conformer = Conformer(
             first,
             colour_of(first, context, chroma_siting(stream)),
@@ -170,7 +176,7 @@ class FileSource:
 
     def _describe(self, rate: Fraction | None, turn: Turn) -> VideoInfo:
         stream, container = self._stream, self._container
-        original_wh = turn.size(self._size_wh)
+        original_wh = turn.size(self._true_wh)
         width, height = (side + side % 2 for side in original_wh)
         if (width, height) != original_wh:
             self._notices.append(f"{original_wh[0]}x{original_wh[1]} padded to {width}x{height}")
@@ -193,6 +199,7 @@ class FileSource:
             tracks=tuple(self._tracks.values()),
             metadata={k: v for k, v in stream.metadata.items() if k == "timecode"} | dict(container.metadata),
             chapters=container.chapters(),
+            decoder=self._hardware.decoder,
         )
 
     @property
@@ -333,6 +340,7 @@ class FileSource:
             pictures = self._stream.codec_context.decode(packet)
         except (av.FFmpegError, ValueError):
             self._counts["broken packets skipped"] += 1
+            self._hardware.failed()
             return
         for picture in pictures:
             self._deinterlace(picture)
@@ -346,6 +354,7 @@ class FileSource:
         self._flush_deinterlacer()
 
     def _deinterlace(self, picture: Any) -> None:
+        self._hardware.take(picture)
         if picture.is_corrupt:
             self._counts["damaged pictures"] += 1
         size_wh = (picture.width, picture.height)

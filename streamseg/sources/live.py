@@ -138,6 +138,7 @@ class LiveOpener:
                 threads=options.threads,
                 colour=options.colour,
                 audio=options.audio,
+                hwaccel=options.hwaccel,
             )
         )
         began_s = time.monotonic()

@@ -22,6 +22,7 @@ class Request:
         options: of the demultiplexer.
         host: (name, port) whose address the parent wants to know; None where there is none.
         camera: a device of this machine, whose failures are explained by its own means.
+        hwaccel: as `Hardware` takes it.
     """
 
     url: str
@@ -34,6 +35,7 @@ class Request:
     threads: int
     colour: Colour | None
     audio: bool
+    hwaccel: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,12 @@ import av
 import numpy as np
 
 from streamseg.child import Host
+from streamseg.errors import SourceLostError, SourceOpenError
 from streamseg.frame import Track, VideoInfo
 from streamseg.libav import Chain, reason
 from streamseg.sounds import Parcel, Sound, pack, sound_of
 from streamseg.sources.conform import Conformer, colour_of
+from streamseg.sources.hardware import Hardware
 from streamseg.sources.liveclock import LiveClock
 from streamseg.sources.messages import (
     Close,
@@ -115,8 +117,10 @@ class _Reading:
             self._find_host()
             self._open()
             self._read()
-        except _Refused as error:
+        except (_Refused, SourceOpenError) as error:
             return Ended("refused", str(error))
+        except SourceLostError as error:
+            return Ended("lost", f"{self._request.shown}: {error}", dict(self._counts), tuple(self._sounds))
         except (av.FFmpegError, OSError, ValueError) as error:
             return self._failed(error)
         if not self._opened:
@@ -140,8 +144,14 @@ class _Reading:
 
     def _open(self) -> None:
         request = self._request
+        # Before the peer is asked: what is missing here is told although nothing is there.
+        self._hardware = Hardware(request.hwaccel, self._notices.append)
         self._container = av.open(
-            request.url, format=request.format, options=dict(request.options), metadata_errors="replace"
+            request.url,
+            format=request.format,
+            options=dict(request.options),
+            metadata_errors="replace",
+            hwaccel=self._hardware.accel,
         )
         shown = request.shown
         if self._container.format.name.split(",")[0] in _NOT_VIDEO:
@@ -157,6 +167,7 @@ class _Reading:
         self._paced = self._live and self._container.format.name == "hls"
         self._pace_from_s: float | None = None
         context = self._stream.codec_context
+        self._hardware.meet(context)
         context.options = {"max_pixels": str(request.max_pixels)}
         # Threads by frame would hold back one picture each.
         context.thread_type = "SLICE" if self._live else "AUTO"
@@ -242,8 +253,10 @@ class _Reading:
             return
         except (av.FFmpegError, ValueError):
             self._counts["broken packets skipped"] += 1
+            self._hardware.failed()
             return
         for picture in pictures:
+            self._hardware.take(picture)
             # The decoder hides gaps as well as it can, and says nothing.
             if picture.is_corrupt or self._gap:
                 self._counts["damaged pictures"] += 1
@@ -316,7 +329,7 @@ class _Reading:
             first, found, size_wh=self._size_wh, turn=turn, colour=request.colour, threads=request.threads
         )
         self._notices += self._conformer.remarks
-        original_wh = turn.size(self._size_wh)
+        original_wh = turn.size(self._hardware.size_wh(first))
         width, height = (side + side % 2 for side in original_wh)
         if (width, height) != original_wh:
             self._notices.append(f"{original_wh[0]}x{original_wh[1]} padded to {width}x{height}")
@@ -335,6 +348,7 @@ class _Reading:
             frame_count=round(duration_s * self._rate) if duration_s and self._rate else None,
             sample_aspect_ratio=1 / ratio if turn.transpose else ratio,
             metadata={} if self._live else dict(self._container.metadata),
+            decoder=self._hardware.decoder,
         )
         self._host.memory.resize(_SLOTS * width * height * 3 // 2)
         self._sent_notices = len(self._notices)
