@@ -361,7 +361,11 @@ class OutputSettings(_Section):
         "rtsp://, rtmp://, or http://127.0.0.1:PORT/ for a preview",
     )
     format: str = Field("", description="container of standard output, such as matroska or mpegts")
-    encoder: str = Field("", description="video encoder; empty chooses one for the container")
+    encoder: str = Field(
+        "",
+        description="video encoder; empty takes the container's usual one (libx264), auto one of a graphics card where "
+        "one really encodes, else the usual one; options go behind a colon, as in libx264:preset=slow",
+    )
     quality: str = Field("", description="low, medium, high, lossless or the encoder's own number; empty is high")
     threads: int = Field(0, ge=0, le=64, description="encoder threads; 0 takes one for every core")
     matte: str = Field("", description="the matte as a lossless grey video or PNG sequence")

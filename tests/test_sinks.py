@@ -295,7 +295,7 @@ def test_hardware_encoder_that_does_not_open_says_so(tmp_path: Path) -> None:
     with pytest.raises(SinkOpenError) as caught:
         open_sink(str(tmp_path / "a.mp4"), clips.info(), encoder="h264_nvenc")
     assert "encoder h264_nvenc does not open on this machine" in str(caught.value)
-    assert "try libx264" in str(caught.value)
+    assert "it needs an NVIDIA card that encodes, with its driver; choose auto, or libx264" in str(caught.value)
     assert os.listdir(tmp_path) == []
 
 

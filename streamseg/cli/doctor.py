@@ -19,7 +19,9 @@ from streamseg.app import versions
 from streamseg.errors import ConfigError
 from streamseg.segment.ladder import probe
 from streamseg.segment.store import local_models
+from streamseg.sinks.encoders import probe_encoders
 from streamseg.sources.cameras import list_cameras, modes_text
+from streamseg.sources.hardware import probe as probe_decoders
 from streamseg.temporal.library_tracks import LibraryTracker
 
 if TYPE_CHECKING:  # of Linux only
@@ -116,11 +118,29 @@ def _findings() -> Iterator[Finding]:
         if missing
         else "",
     )
+    yield from _hardware()
     yield from _clashes()
     yield _tracking()
     yield from _providers()
     yield _models()
     yield from _video()
+
+
+def _hardware() -> Iterator[Finding]:
+    """What decodes and encodes on a card of its own."""
+    decoders = probe_decoders()
+    for kind, codecs, trouble in decoders:
+        said = f"decodes {', '.join(codecs)}" if codecs else f"not usable: {trouble}"
+        remedy = f"--hwaccel {kind} or auto takes it" if codecs else ""
+        yield Finding(f"hardware decoding {kind}", bool(codecs), said, remedy, optional=True)
+    if not decoders:
+        yield Finding("hardware decoding", False, "this FFmpeg was built without", optional=True)
+    encoders = probe_encoders()
+    good = [name for name, trouble in encoders if not trouble]
+    bad = ", ".join(name for name, trouble in encoders if trouble)
+    said = f"{', '.join(good)} encode a picture" if good else f"none of {bad} opens" if bad else "none in this FFmpeg"
+    remedy = f"--encoder {good[0]} or auto takes it" if good else ""
+    yield Finding("hardware encoders", bool(good), said, remedy, optional=True)
 
 
 def _python() -> Finding:

@@ -129,7 +129,7 @@ def add_options(parser: Any) -> None:
         parser.add_argument(f"--blur-{hidden}", action="store_true", default=None, help=f"make {hidden} unrecognisable")
     exactly = "encode clips anew, so that they begin exactly"
     parser.add_argument("--clips-exact", action="store_true", default=None, help=exactly)
-    parser.add_argument("--encoder", metavar="NAME", help="video encoder, such as libx264 or h264_nvenc")
+    parser.add_argument("--encoder", metavar="NAME", help="video encoder: libx264, h264_nvenc, auto, ...")
     parser.add_argument("--hwaccel", metavar="NAME", help="what decodes: none (the processor), auto, cuda, vaapi, ...")
     parser.add_argument("--quality", metavar="Q", help="low, medium, high, lossless or the encoder's number")
     parser.add_argument(

@@ -18,6 +18,7 @@ from streamseg.errors import SinkOpenError, SinkWriteError, redact
 from streamseg.frame import Colour, Packet, VideoInfo
 from streamseg.libav import reason
 from streamseg.sinks.encoders import Encoding
+from streamseg.sinks.hardware import needs
 from streamseg.sinks.partial import Named, Partial
 from streamseg.sinks.tracks import CopiedTracks, stream_metadata
 
@@ -160,9 +161,10 @@ class VideoFile:
 
     def _explain(self, encoding: Encoding, error: BaseException) -> str:
         why = reason(error)
-        if encoding.codec.rpartition("_")[2] in ("nvenc", "qsv", "amf", "videotoolbox", "vaapi", "mf"):
+        if needed := needs(encoding.codec):
             return (
-                f"cannot write {self._url}: encoder {encoding.codec} does not open on this machine ({why}); try libx264"
+                f"cannot write {self._url}: encoder {encoding.codec} does not open on this machine ({why}); "
+                f"it needs {needed}; choose auto, or libx264"
             )
         return redact(f"cannot write {self._url} with {encoding.codec}: {why}")
 

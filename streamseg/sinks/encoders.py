@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import av
 
 from streamseg.errors import SinkOpenError
+from streamseg.sinks.hardware import HARDWARE, trouble
 
-__all__ = ["CONTAINERS", "Encoding", "choose_container", "choose_encoding"]
+__all__ = ["CONTAINERS", "Encoding", "choose_container", "choose_encoding", "probe_encoders"]
 
 # By extension, and by FFmpeg's own name for --format.
 CONTAINERS = {
@@ -82,13 +83,15 @@ _SCALES = {
     "libvpx": _Scale("crf", 30, 18, 10, None, {"deadline": "realtime", "b": "8M", "cpu-used": "6"}, "cpu-used"),
     "libsvtav1": _Scale("crf", 45, 38, 30, None, {"preset": "9"}),
     "mpeg4": _Scale("qmin qmax", 8, 5, 3),
-    "h264_nvenc": _Scale("cq", 32, 26, 21, {"preset": "lossless"}, {"rc": "vbr", "preset": "p4"}),
-    "hevc_nvenc": _Scale("cq", 34, 28, 23, {"preset": "lossless"}, {"rc": "vbr", "preset": "p4"}),
+    "h264_nvenc": _Scale("cq", 32, 26, 21, {"tune": "lossless"}, {"rc": "vbr", "preset": "p4"}),
+    "hevc_nvenc": _Scale("cq", 34, 28, 23, {"tune": "lossless"}, {"rc": "vbr", "preset": "p4"}),
     "av1_nvenc": _Scale("cq", 42, 36, 30, None, {"rc": "vbr", "preset": "p4"}),
     "h264_qsv": _Scale("global_quality", 30, 25, 20),
     "hevc_qsv": _Scale("global_quality", 30, 25, 20),
     "h264_amf": _Scale("qvbr_quality_level", 30, 25, 20, None, {"rc": "qvbr"}),
     "hevc_amf": _Scale("qvbr_quality_level", 30, 25, 20, None, {"rc": "qvbr"}),
+    "av1_qsv": _Scale("global_quality", 34, 29, 24),
+    "av1_amf": _Scale("qvbr_quality_level", 34, 29, 24, None, {"rc": "qvbr"}),
     "h264_videotoolbox": _Scale("qscale", 40, 55, 70),
     "hevc_videotoolbox": _Scale("qscale", 40, 55, 70),
     "mjpeg": _Scale("qmin qmax", 8, 4, 2),
@@ -100,21 +103,34 @@ _LIVE = {
     "libx265": {"preset": "ultrafast", "tune": "zerolatency", "forced-idr": "1"},
     "h264_nvenc": {"tune": "ll", "zerolatency": "1", "forced-idr": "1"},
     "hevc_nvenc": {"tune": "ll", "zerolatency": "1", "forced-idr": "1"},
+    "av1_nvenc": {"tune": "ll", "zerolatency": "1", "forced-idr": "1"},
+    "h264_qsv": {"async_depth": "1", "bf": "0", "forced_idr": "1"},
+    "hevc_qsv": {"async_depth": "1", "bf": "0", "forced_idr": "1"},
+    "av1_qsv": {"async_depth": "1", "bf": "0", "forced_idr": "1"},
+    "h264_amf": {"bf": "0", "forced_idr": "1"},
+    "hevc_amf": {"forced_idr": "1"},
+    "h264_videotoolbox": {"realtime": "1", "bf": "0"},
+    "hevc_videotoolbox": {"realtime": "1", "bf": "0"},
     "libvpx-vp9": {"cpu-used": "8", "lag-in-frames": "0"},
     "libvpx": {"cpu-used": "8", "lag-in-frames": "0"},
 }
+_PROBED_WH = (640, 384)
 _WORDS = ("low", "medium", "high", "lossless")
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """An encoder, the pixel format it is fed, its options, and whether its pictures need others to be decoded."""
+    """An encoder, the pixel format it is fed, its options, and whether its pictures need others to be decoded.
+
+    `remark` tells the user what was chosen for them, and why; empty where they chose, or nothing was to choose.
+    """
 
     codec: str
     pixel_format: str
     options: Mapping[str, str]
     qscale: int | None = None
     predicts: bool = True
+    remark: str = ""
 
 
 def choose_container(name: str, url: str) -> str:
@@ -141,6 +157,7 @@ def choose_encoding(
     encoder: str | None,
     quality: str | int | None,
     alpha: bool,
+    size_wh: tuple[int, int],
     preset: str | None = None,
     live: bool = False,
 ) -> Encoding:
@@ -150,15 +167,19 @@ def choose_encoding(
         container: FFmpeg's name.
         url: for messages.
         encoder: its FFmpeg name or a short one such as ``h265``, options behind a colon:
-            ``libx264:preset=ultrafast,tune=film``; None chooses.
+            ``libx264:preset=ultrafast,tune=film``; None takes the container's usual one, which every machine has, and
+            "auto" one of a graphics card where that really encodes a picture, else the usual one.
         quality: ``low``, ``medium``, ``high`` (the default), ``lossless`` or the encoder's own number.
         alpha: the pictures have opacity.
+        size_wh: of the pictures.
         preset: the encoder's own word for speed.
         live: every picture at once, and cheaply.
 
     Raises:
         SinkOpenError: there is no such encoder or quality, or no opacity in this container.
     """
+    if encoder == "auto":
+        return _automatic(container, url, quality=quality, alpha=alpha, size_wh=size_wh, preset=preset, live=live)
     name, _, given = (encoder or "").partition(":")
     codec_name = _SHORT_NAMES.get(name.lower(), name) or _default(container, url, alpha)
     codec = _find(codec_name, url)
@@ -167,7 +188,7 @@ def choose_encoding(
         if pixel_format is None:
             raise SinkOpenError(f"cannot write opacity to {url} with {codec.name}: {_ALPHA_ADVICE}")
     else:
-        pixel_format = _plain_format(codec)
+        pixel_format = _plain_format(codec, url)
     options, qscale = _quality_options(codec.name, quality, url)
     if codec.name == "libvpx-vp9" and alpha:
         options["auto-alt-ref"] = "0"  # the library cannot make both
@@ -184,6 +205,50 @@ def choose_encoding(
             raise SinkOpenError(f"cannot write {url}: encoder option {pair!r} is not of the form name=value")
         options[key.strip()] = value.strip()
     return Encoding(codec.name, pixel_format, options, qscale, codec.name not in _INTRA)
+
+
+def probe_encoders() -> list[tuple[str, str]]:
+    """Each encoder of a graphics card that this FFmpeg has, and why it does not encode a picture; empty where it does.
+
+    It is given the options of a run.
+    """
+    found = []
+    for name in (name for names in HARDWARE.values() for name in names):
+        if name in av.codecs_available:
+            form = _plain_format(av.codec.Codec(name, "w"), name)
+            options, quality = _quality_options(name, None, name)
+            found.append((name, trouble(name, form, _PROBED_WH, options, quality)))
+    return found
+
+
+def _automatic(
+    container: str,
+    url: str,
+    *,
+    quality: str | int | None,
+    alpha: bool,
+    size_wh: tuple[int, int],
+    preset: str | None,
+    live: bool,
+) -> Encoding:
+    def chosen(encoder: str | None) -> Encoding:
+        return choose_encoding(
+            container, url, encoder=encoder, quality=quality, alpha=alpha, size_wh=size_wh, preset=preset, live=live
+        )
+
+    usual = chosen(None)  # raises what is wrong whatever encodes
+    if alpha:
+        return replace(usual, remark=f"no graphics card encodes opacity; encoded by {usual.codec}")
+    built = [codec for codec in HARDWARE["av1" if container == "webm" else "h264"] if codec in av.codecs_available]
+    for codec in built:
+        try:
+            found = chosen(codec)
+        except SinkOpenError:  # a quality that it does not have
+            continue
+        if not trouble(found.codec, found.pixel_format, size_wh, found.options, found.qscale):
+            return replace(found, remark=f"encoded by {codec}")
+    tried = ", ".join(built) or "this FFmpeg has none"
+    return replace(usual, remark=f"no encoder of a graphics card works here ({tried}); encoded by {usual.codec}")
 
 
 def _default(container: str, url: str, alpha: bool) -> str:
@@ -210,10 +275,16 @@ def _find(name: str, url: str) -> av.codec.Codec:
     return codec
 
 
-def _plain_format(codec: av.codec.Codec) -> str:
+def _plain_format(codec: av.codec.Codec, url: str) -> str:
     if codec.name == "mjpeg":
         return "yuvj420p"  # full range: it takes nothing else
-    formats = [found.name for found in codec.video_formats or []]
+    # Formats without components stand for pictures that lie on a card.
+    formats = [found.name for found in codec.video_formats or [] if found.components]
+    if codec.video_formats and not formats:
+        raise SinkOpenError(
+            f"cannot write {url}: encoder {codec.name} takes only pictures that lie on a card, and ours do not; "
+            "choose auto, or libx264"
+        )
     for wanted in ("yuv420p", "nv12", "yuvj420p", "yuv422p10le", "yuv422p", "yuv444p", "rgb24", "bgr24", "bgra"):
         if wanted in formats:
             return wanted

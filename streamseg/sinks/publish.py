@@ -83,8 +83,16 @@ class Publisher:
         if transport not in _TRANSPORTS:
             raise SinkOpenError(f"cannot publish to {told}: transport {transport!r} is none of tcp, udp")
         encoding = choose_encoding(
-            format_name, told, encoder=encoder, quality=quality, alpha=False, preset=preset, live=True
+            format_name,
+            told,
+            encoder=encoder,
+            quality=quality,
+            alpha=False,
+            size_wh=(info.width, info.height),
+            preset=preset,
+            live=True,
         )
+        self._remarks = [encoding.remark] if encoding.remark else []
         self._shape = (info.height * 3 // 2, info.width)
         self._sent = 0
         self._pending: list[Sound] = []
@@ -123,7 +131,7 @@ class Publisher:
     def notices(self) -> Sequence[str]:
         """One-line remarks for the user, so far."""
         late = ["the server did not take the end of the stream in time"] if self._late else []
-        return [*self._outside.notices, *late]
+        return [*self._remarks, *self._outside.notices, *late]
 
     @property
     def counts(self) -> Mapping[str, int]:

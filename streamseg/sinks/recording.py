@@ -92,7 +92,10 @@ class RecordingSink:
                               "only whole files can be removed")  # fmt: skip
         self._path = Path(path)
         container = choose_container(self._path.suffix[1:], path)
-        choose_encoding(container, path, encoder=encoder, quality=quality, alpha=False, preset=preset, live=True)
+        size_wh = info.width, info.height
+        choose_encoding(
+            container, path, encoder=encoder, quality=quality, alpha=False, size_wh=size_wh, preset=preset, live=True
+        )
         folder = self._path.parent
         if not folder.is_dir():
             raise SinkOpenError(f"cannot write {path}: the folder {folder} does not exist; make it first")

@@ -56,11 +56,19 @@ class VideoSink:
         origin_s: Fraction = Fraction(0),
     ) -> None:
         container = choose_container(container_format or Path(url).suffix[1:], url)
-        encoding = choose_encoding(
-            container, url, encoder=encoder, quality=quality, alpha=alpha, preset=preset, live=info.live
-        )
-        self._alpha = alpha
         self._size_wh = (info.width, info.height)
+        encoding = choose_encoding(
+            container,
+            url,
+            encoder=encoder,
+            quality=quality,
+            alpha=alpha,
+            size_wh=self._size_wh,
+            preset=preset,
+            live=info.live,
+        )
+        self._remarks = [encoding.remark] if encoding.remark else []
+        self._alpha = alpha
         self._found = info.colour
         self._colour = _written_colour(info.colour, encoding.codec, encoding.pixel_format)
         self._format = encoding.pixel_format
@@ -83,7 +91,7 @@ class VideoSink:
     @property
     def notices(self) -> Sequence[str]:
         """One-line remarks for the user, so far."""
-        lines = [*self._file.notices, *self._file.copy_notices]
+        lines = [*self._remarks, *self._file.notices, *self._file.copy_notices]
         if self._resized:
             lines.append(
                 f"{self._resized} pictures of another size are scaled and framed to {'x'.join(map(str, self._size_wh))}"
