@@ -48,15 +48,15 @@ class Binding:
 class OnnxSession:
     """out = 2 * image, on the card; a graph cannot be recorded where `disturbed`."""
 
-    def __init__(self, options, shape, disturbed):
-        self.options, self.shape, self.disturbed = options, shape, disturbed
+    def __init__(self, options, shape, disturbed, made="tensor(float)"):
+        self.options, self.shape, self.disturbed, self.made = options, shape, disturbed, made
         self.bindings = []
 
     def get_inputs(self):
         return [SimpleNamespace(name="image", shape=self.shape, type="tensor(float)")]
 
     def get_outputs(self):
-        return [SimpleNamespace(name="out", shape=self.shape, type="tensor(float)")]
+        return [SimpleNamespace(name="out", shape=self.shape, type=self.made)]
 
     def io_binding(self):
         return Binding()
@@ -94,9 +94,9 @@ def model(tmp_path):
 @pytest.fixture
 def card(monkeypatch):
     """A machine with a card; gives the options that sessions were built with."""
-    built = []
+    built, found = [], []
 
-    def machine(*, library=True, cpu_nodes=False, shape=(1, 3, 32, 32), disturbed=False):
+    def machine(*, library=True, cpu_nodes=False, shape=(1, 3, 32, 32), disturbed=False, made="tensor(float)"):
         runtime = SimpleNamespace(
             __version__="1.99",
             OrtValue=SimpleNamespace(ortvalue_from_shape_and_type=lambda shape, dtype, *device: OnCard(shape, dtype)),
@@ -104,10 +104,14 @@ def card(monkeypatch):
 
         def load(path, provider, threads, options):
             built.append(dict(options))
-            return runtime, OnnxSession(options, shape, disturbed), cpu_nodes
+            if cpu_nodes and "1" in (options.get("enable_cuda_graph"), options.get("trt_cuda_graph_enable")):
+                raise ModelLoadError("all compute graph nodes have not been partitioned to the CUDAExecutionProvider")
+            return runtime, OnnxSession(options, shape, disturbed, made), cpu_nodes
 
+        monkeypatch.setattr(cuda, "try_out", lambda provider: found.append(provider))
         monkeypatch.setattr(cuda, "load", load)
-        monkeypatch.setattr(cuda.Card, "found", classmethod(lambda cls: FakeCard() if library else None))
+        # Before the provider was tried, its libraries are not there.
+        monkeypatch.setattr(cuda.Card, "found", classmethod(lambda cls: FakeCard() if library and found else None))
         return built
 
     return machine
@@ -147,6 +151,31 @@ def test_free_shapes_and_what_is_partly_on_the_cpu_are_no_graph(card, model, tmp
     (answer,) = CudaSession(free).run(["out"], ONES)
     assert (answer == 2).all()
     assert [options["enable_cuda_graph"] for options in built] == ["0"]
+
+
+@pytest.mark.parametrize(("made", "graphs"), [("tensor(int64)", ["1"]), ("tensor(string)", ["1", "0"])])
+def test_what_has_no_fixed_place_is_no_graph(card, model, made, graphs):
+    """A graph that is replayed reads and writes where it was recorded, whatever it is fed."""
+    built = card(made=made)
+    CudaSession(model)
+    assert [options["enable_cuda_graph"] for options in built] == graphs
+
+
+def test_tensorrt_has_words_of_its_own(card, model):
+    built = card()
+    CudaSession(model, provider="tensorrt")
+    assert built == [{"trt_cuda_graph_enable": "True"}]
+
+
+@pytest.mark.parametrize(
+    ("version", "names"),
+    [("13.0", ("libcudart.so.13", "cudart64_13.dll")), ("12.8", ("libcudart.so.12", "cudart64_12.dll")), ("", ())],
+)
+def test_the_cuda_library_is_that_of_onnx_runtime(monkeypatch, version, names):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "cuda_version", version, raising=False)
+    assert cuda._library_names() == names
 
 
 def test_a_graph_that_cannot_be_recorded_is_done_without(card, model):

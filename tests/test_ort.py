@@ -48,6 +48,29 @@ def test_onnxruntime_keeps_no_book_about_this_machine(model, tmp_path):
     assert list(home.rglob("*onnxruntime*")) == []
 
 
+MISSING = "Failed to load libcublas.so.13: libcublas.so.13: cannot open shared object file: No such file or directory"
+
+
+def test_what_the_runtime_prints_of_missing_libraries_is_the_reason_and_not_on_standard_output(monkeypatch, capfd):
+    import onnxruntime
+
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print(MISSING, "Please follow https://...", sep="\n"))
+    with pytest.raises(ModelLoadError) as error:
+        try_out("cuda")
+    assert "'cuda' cannot run: cannot load libcublas.so.13; pip install" in one_line(error)
+    assert capfd.readouterr().out == ""
+
+
+def test_no_place_in_its_source_is_told():
+    text = (
+        "/onnxruntime_src/onnxruntime/python/state.cc:729 void onnxruntime::Register(Options&, int) Please install it"
+    )
+    assert ort.one_line(RuntimeError(text)) == "Please install it"
+
+
 def unusable():
     for name in PROVIDERS:
         try:

@@ -89,7 +89,7 @@ def test_a_new_engine_that_does_not_agree_is_an_error_and_is_not_kept(engines, m
 
 @pytest.mark.parametrize(
     ("precision", "flags"),
-    [("auto", {"trt_fp16_enable": "1"}), ("bf16", {"trt_bf16_enable": "1"}), ("fp32", {})],
+    [("auto", {"trt_fp16_enable": "True"}), ("bf16", {"trt_bf16_enable": "True"}), ("fp32", {})],
 )
 def test_the_precision_is_an_option_of_the_engine(engines, model, precision, flags):
     open_session(Wanted(model, "tensorrt", precision=precision))

@@ -14,17 +14,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from streamseg.errors import InferenceError
+from streamseg.errors import InferenceError, ModelLoadError
 from streamseg.segment.inspect import inspect_onnx
-from streamseg.segment.ort import Running, load, one_line, usable_cores
+from streamseg.segment.ort import Running, load, one_line, try_out, usable_cores
 
 __all__ = ["CudaSession"]
 
 log = logging.getLogger(__name__)
 
-_GRAPH = {"cuda": "enable_cuda_graph", "tensorrt": "trt_cuda_graph_enable"}
-_TYPES: dict[str, DTypeLike] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-_LIBRARIES = ("libcudart.so.13", "libcudart.so.12", "cudart64_13.dll", "cudart64_12.dll")
+# The option, and its words for no and yes: TensorRT's are refused in the other's.
+_GRAPH = {"cuda": ("enable_cuda_graph", ("0", "1")), "tensorrt": ("trt_cuda_graph_enable", ("False", "True"))}
+_TYPES: dict[str, DTypeLike] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+}
 _FROM_DEVICE = 2
 
 
@@ -61,13 +67,20 @@ class CudaSession:
         self._threads = usable_cores() if threads is None else max(1, threads)
         self._options = options
         self._precision = precision
+        try_out(provider)  # loads the CUDA library that `Card` looks for
         # A graph replays the same addresses: free shapes have none, and the copies must be known to be done.
         self._load(graph=Card.found() is not None and not inspect_onnx(path).dynamic)
 
     def _load(self, *, graph: bool) -> None:
-        options = {**self._options, _GRAPH[self._provider]: str(int(graph))}
-        runtime, self._session, cpu_nodes = load(self._path, self._provider, self._threads, options)
-        if graph and cpu_nodes:  # only what is on the card as a whole can be one launch
+        name, words = _GRAPH[self._provider]
+        options = {**self._options, name: words[graph]}
+        try:
+            runtime, self._session, cpu_nodes = load(self._path, self._provider, self._threads, options)
+        except ModelLoadError:
+            if not graph:
+                raise
+            cpu_nodes = True  # ONNX Runtime refuses to load, with a graph, what is not on the card as a whole
+        if graph and (cpu_nodes or not Places.fit(self._session)):
             self._load(graph=False)
             return
         self._graph = graph
@@ -127,7 +140,7 @@ class Places:
 
     @staticmethod
     def fit(session: Any) -> bool:
-        """Whether all shapes are fixed, and all types are floats."""
+        """Whether all shapes are fixed, and all types known."""
         return all(
             tensor.type in _TYPES and all(isinstance(size, int) and size > 0 for size in tensor.shape)
             for tensor in (*session.get_inputs(), *session.get_outputs())
@@ -167,7 +180,7 @@ class Card:
     def found(cls) -> Card | None:
         """The library; None where it is not to be found."""
         if cls._known is None:
-            for name in _LIBRARIES:
+            for name in _library_names():
                 try:
                     cls._known = cls(ctypes.CDLL(name))
                     break
@@ -198,3 +211,11 @@ class Card:
     def _check(code: int) -> None:
         if code:
             raise RuntimeError(f"CUDA error {code}")
+
+
+def _library_names() -> tuple[str, ...]:
+    """Of the version that ONNX Runtime was built with: another one may want a newer driver."""
+    import onnxruntime
+
+    major = str(getattr(onnxruntime, "cuda_version", "") or "").partition(".")[0]
+    return (f"libcudart.so.{major}", f"cudart64_{major}.dll") if major else ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import math
 import os
@@ -163,17 +165,21 @@ def _try_out(runtime: ModuleType, name: str) -> None:
         return
     full, remedy = PROVIDERS[name]
     cannot = f"execution provider {name!r} cannot run"
+    printed = io.StringIO()
     if full not in runtime.get_available_providers():
         raise AbsentError(f"{cannot}: not in this build of onnxruntime; {remedy}")
     try:
         # What a provider lacks is told in the error; its loader writes it to standard error as well.
         runtime.set_default_logger_severity(_FATAL)
         if name in ("cuda", "tensorrt") and hasattr(runtime, "preload_dlls"):
-            runtime.preload_dlls()
+            with contextlib.redirect_stdout(printed):  # on which a video may go out
+                runtime.preload_dlls()
         session = _build(runtime, tiny_network(), name, 1, {}, alone=False)
         session.run(None, {"x": np.zeros((1, 3, 8, 8), np.float32)})
     except Exception as error:  # ONNX Runtime's classes share no root but Exception
-        raise ModelLoadError(f"{cannot}: {one_line(error)}; {remedy}") from error
+        missing = ", ".join(re.findall(r"Failed to load ([^\s:]+):", printed.getvalue()))
+        why = f"cannot load {missing}" if missing else one_line(error)
+        raise ModelLoadError(f"{cannot}: {why}; {remedy}") from error
     finally:
         runtime.set_default_logger_severity(_WARNING)
     _WORKS.add(name)
@@ -264,4 +270,5 @@ def tiny_network() -> bytes:
 def one_line(error: BaseException) -> str:
     """What a runtime's exception says, on one line and not too long."""
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+    text = re.sub(r"^/\S+\.(?:cc|h):\d+ .*?\) (?=\S)", "", text)  # the place in its source
     return text[:300].rstrip(". ") or type(error).__name__

@@ -26,7 +26,9 @@ __all__ = ["disagreement", "engine_folder", "open_checked", "probe_feeds"]
 
 log = logging.getLogger(__name__)
 
-_FLAGS = {"fp32": {}, "fp16": {"trt_fp16_enable": "1"}, "bf16": {"trt_bf16_enable": "1"}}
+# ONNX Runtime takes no other words for yes here: it refuses "1".
+_YES = "True"
+_FLAGS = {"fp32": {}, "fp16": {"trt_fp16_enable": _YES}, "bf16": {"trt_bf16_enable": _YES}}
 _WORDS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _LIBRARIES = ("libnvinfer.so.11", "libnvinfer.so.10", "nvinfer_11.dll", "nvinfer_10.dll")
 # Half floats differ by less than a hundredth; an engine of another network or card differs by as much as there is.
@@ -58,7 +60,7 @@ def open_checked(
             "export it with a fixed one, or choose --provider cuda"
         )
     chosen = "fp16" if precision == "auto" else precision
-    options = {**_FLAGS[chosen], **({"trt_int8_enable": "1"} if facts.precision == "int8" else {})}
+    options = {**_FLAGS[chosen], **({"trt_int8_enable": _YES} if facts.precision == "int8" else {})}
     folder = engine_folder(path, facts, chosen, (runtime, *_machine()))
     feeds = probe_feeds(facts)
     with locked(folder):  # two at once would build it twice, and read each other's halves
@@ -135,9 +137,9 @@ def disagreement(expected: NDArray[Any], found: NDArray[Any]) -> float:
 
 def _engine_options(folder: Path) -> dict[str, str]:
     return {
-        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_enable": _YES,
         "trt_engine_cache_path": str(folder),
-        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_enable": _YES,
         "trt_timing_cache_path": str(folder),
     }
 
