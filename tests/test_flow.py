@@ -37,11 +37,25 @@ def test_the_field_points_to_where_it_was(shift: tuple[float, float]) -> None:
     assert np.abs(inner + np.array(shift)).max(axis=2).mean() < 0.15, "what moved right was further left"
 
 
+def test_ways_are_joined_end_to_end() -> None:
+    """A camera that moves right by 4 px and then down by 6: there and back, in px of half the size."""
+    first = scene()
+    lumas = [as_luma(picture) for picture in (first, moved(first, 4, 0), moved(first, 4, 6))]
+    tracker = Tracker()
+    way = tracker.joined(tracker.way(lumas[2], lumas[1]), tracker.way(lumas[1], lumas[0]))
+    for field, sign in ((way.forward, -1), (way.backward, 1), (way.reversed().forward, 1)):
+        assert field.shape == (90, 160, 2)
+        assert np.median(field[15:-15, 15:-15], axis=(0, 1)) == pytest.approx([2 * sign, 3 * sign], abs=0.1)
+
+
 def test_flow_refuses_what_it_cannot_search() -> None:
     with pytest.raises(ValueError, match="one size"):
         Flow()(np.zeros((40, 40), np.uint8), np.zeros((40, 41), np.uint8))
     with pytest.raises(ValueError, match="at least 32"):
         Flow()(np.zeros((31, 40), np.uint8), np.zeros((31, 40), np.uint8))
+    with pytest.raises(ValueError, match="at least 16"):
+        Flow(halved=True)(np.zeros((15, 40), np.uint8), np.zeros((15, 40), np.uint8))
+    assert not Flow(halved=True)(np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8)).any()
 
 
 def test_warping_is_one_interpolated_lookup() -> None:

@@ -77,10 +77,10 @@ def test_another_picture_wants_the_network() -> None:
 
 
 def test_where_the_flow_is_wrong_and_the_picture_stood_still_the_last_answer_is_held() -> None:
-    """A field that is wrong on purpose: everything is said to have come from 20 px further right."""
+    """A field that is wrong on purpose: everything is said to have come from 10 px of half the size further right."""
     luma, matte = scene(0)
     propagator = Propagator()
-    propagator._tracker._flow = lambda here, there: np.broadcast_to(np.float32([20, 0]), (180, 320, 2)).copy()
+    propagator._tracker._flow = lambda here, there: np.broadcast_to(np.float32([10, 0]), (90, 160, 2)).copy()
     propagator.keyframe(matte, luma)
     carried = propagator.carry(luma, 0.1)
     assert iou(carried.layers, matte) > 0.97
@@ -107,6 +107,38 @@ def test_two_sided_waits_and_then_beats_one_side() -> None:
     assert two > one + 0.05, "what one keyframe had covered the other one shows"
     assert two > 0.9
     assert propagator.flush() == []
+
+
+def test_two_sided_the_motion_between_neighbours_is_searched_for_once() -> None:
+    """Of frames 0 to 3, of which 3 is the next keyframe: three pairs, and nothing across."""
+    lumas = [scene(x)[0] for x in (0, 12, 24, 36)]
+    matte = scene(0)[1]
+    propagator = Propagator(two_sided=True, unsure_limit=9.0)
+    searched = []
+    search = propagator._tracker.way
+    smalls = []
+
+    def counted(here, there):
+        for luma in (there, here):
+            if not any(luma is known for known in smalls):
+                smalls.append(luma)
+        places = [next(n for n, known in enumerate(smalls) if known is luma) for luma in (here, there)]
+        searched.append(tuple(places))
+        return search(here, there)
+
+    propagator._tracker.way = counted
+    propagator.keyframe(matte, lumas[0])
+    for n, luma in enumerate(lumas[1:3], 1):
+        propagator.carry(luma, n / 30)
+    propagator.keyframe(matte, lumas[3], 3 / 30)
+    assert searched == [(1, 0), (2, 1), (3, 2)]
+    # One that wants the network becomes the keyframe: its way is known already.
+    searched.clear()
+    wanting = np.rint(texture(8)).astype(np.uint8)
+    small = propagator._fit(wanting)
+    assert propagator.carry(small, 1.0).wants_keyframe
+    propagator.keyframe(matte, small, 1.0)
+    assert len(searched) == 1
 
 
 def test_between_two_sure_keyframes_the_nearer_counts_more() -> None:

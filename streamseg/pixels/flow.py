@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 from streamseg.frame import Plane
 from streamseg.pixels.planes import halve
 
-__all__ = ["Field", "Flow", "Match", "Tracker", "Warp", "confidence", "fit_field", "flow_wh", "residual", "small_luma"]
+__all__ = [
+    "Field",
+    "Flow",
+    "Match",
+    "Tracker",
+    "Warp",
+    "Way",
+    "confidence",
+    "fit_field",
+    "flow_wh",
+    "residual",
+    "small_luma",
+]
 
 Field = NDArray[np.float32]
 Floats = NDArray[np.float32]
@@ -63,11 +75,16 @@ def small_luma(luma: Plane, size_wh: tuple[int, int], out: Plane | None = None) 
 
 
 class Flow:
-    """Computes fields between lumas; one object may serve any size, but only one caller at a time."""
+    """Computes fields between lumas; one object may serve any size, but only one caller at a time.
 
-    def __init__(self) -> None:
+    Args:
+        halved: the lumas have half the size of `flow_wh` already, where the search ends.
+    """
+
+    def __init__(self, *, halved: bool = False) -> None:
+        self._shortest_px = _SHORTEST_PX // 2 if halved else _SHORTEST_PX
         self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._search.setFinestScale(_FINEST_LEVEL)
+        self._search.setFinestScale(0 if halved else _FINEST_LEVEL)
         self._search.setPatchSize(_PATCH_PX)
         self._search.setPatchStride(_STRIDE_PX)
         self._search.setGradientDescentIterations(_STEPS)
@@ -76,7 +93,7 @@ class Flow:
         """The field from one luma to another, see the module.
 
         Args:
-            here: (h, w) uint8, C-contiguous, at least 32 px either way.
+            here: (h, w) uint8, C-contiguous, at least 32 px either way, 16 where they are halved.
             there: the same shape.
 
         Returns:
@@ -85,8 +102,9 @@ class Flow:
         Raises:
             ValueError: the shapes differ or are too small.
         """
-        if here.shape != there.shape or min(here.shape) < _SHORTEST_PX:
-            raise ValueError(f"two lumas of one size of at least {_SHORTEST_PX} px, not {here.shape} and {there.shape}")
+        least = self._shortest_px
+        if here.shape != there.shape or min(here.shape) < least:
+            raise ValueError(f"two lumas of one size of at least {least} px, not {here.shape} and {there.shape}")
         # A buffer handed in would be read as a first guess.
         return self._search.calc(here, there, None)
 
@@ -150,8 +168,24 @@ def confidence(forward: Field, backward: Field, unlike: Floats, warp: Warp) -> F
     return cv2.exp(-doubt)
 
 
+class Way(NamedTuple):
+    """The way between two pictures, at half the size of their lumas: the search ends there.
+
+    Attributes:
+        forward: (h, w, 2) float32 from here to there, in px of its own size.
+        backward: the same from there to here.
+    """
+
+    forward: Field
+    backward: Field
+
+    def reversed(self) -> Way:
+        """From there to here."""
+        return Way(self.backward, self.forward)
+
+
 class Match(NamedTuple):
-    """How a picture here matches one there, at half the size of the lumas: the search ends there.
+    """How a picture here matches one there, at half the size of the lumas.
 
     Attributes:
         field: (h, w, 2) float32 from here to there, in px of its own size.
@@ -166,18 +200,32 @@ class Match(NamedTuple):
 
 
 class Tracker:
-    """Matches small lumas and fetches what is known there; its buffers are reused."""
+    """Matches small lumas and fetches what is known there; its buffers are reused.
+
+    Lumas are (h, w) uint8 of one size, that of `flow_wh`.
+    """
 
     def __init__(self) -> None:
-        self._flow = Flow()
+        self._flow = Flow(halved=True)
         self._warps: dict[tuple[int, int], Warp] = {}
 
-    def match(self, here: Plane, there: Plane) -> Match:
-        """Match two lumas (h, w) uint8 of one size, that of `flow_wh`."""
-        half_wh = ((here.shape[1] + 1) // 2, (here.shape[0] + 1) // 2)
-        forward = fit_field(self._flow(here, there), half_wh)
-        backward = fit_field(self._flow(there, here), half_wh)
-        here, there = (cv2.resize(luma, half_wh, interpolation=cv2.INTER_AREA) for luma in (here, there))
+    def way(self, here: Plane, there: Plane) -> Way:
+        """The way between two lumas, searched for."""
+        here, there = _half(here), _half(there)
+        return Way(self._flow(here, there), self._flow(there, here))
+
+    def joined(self, first: Way, second: Way) -> Way:
+        """The way from the beginning of one to the end of another that begins where it ends."""
+        warp = self._warp(first.forward)
+        return Way(
+            cv2.add(first.forward, warp(second.forward, first.forward)),
+            cv2.add(second.backward, warp(first.backward, second.backward)),
+        )
+
+    def match(self, here: Plane, there: Plane, way: Way | None = None) -> Match:
+        """Match two lumas, along the `way` between them if it is known."""
+        forward, backward = way or self.way(here, there)
+        here, there = _half(here), _half(there)
         warp = self._warp(here)
         moved = residual(here, warp(there, forward))
         return Match(forward, confidence(forward, backward, moved, warp), moved, residual(here, there))
@@ -191,3 +239,7 @@ class Tracker:
         if size_wh not in self._warps:
             self._warps[size_wh] = Warp(size_wh)
         return self._warps[size_wh]
+
+
+def _half(luma: Plane) -> Plane:
+    return cv2.resize(luma, ((luma.shape[1] + 1) // 2, (luma.shape[0] + 1) // 2), interpolation=cv2.INTER_AREA)

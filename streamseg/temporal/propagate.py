@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Plane
-from streamseg.pixels.flow import Tracker, fit_field, flow_wh, small_luma
+from streamseg.pixels.flow import Tracker, Way, fit_field, flow_wh, small_luma
 
 __all__ = ["Carried", "Layers", "Propagator", "move_boxes"]
 
@@ -46,12 +46,14 @@ class Carried(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pending:
-    """A picture that waits for the keyframe behind it."""
+    """A picture that waits for the keyframe behind it; `step` leads to the picture before it, `way` to the keyframe."""
 
     luma: Plane
     age_s: float
     layers: Layers
     confidence: Floats
+    step: Way
+    way: Way
 
 
 class Propagator:
@@ -63,8 +65,9 @@ class Propagator:
     One-sided, for live use: `carry` is final. The keyframe may be older than pictures already shown. Two-sided, for
     files: what `carry` gives is only a preview, and its picture waits; the next `keyframe` answers for all that wait,
     weighing both keyframes by nearness and confidence. A picture whose `carry` wants a keyframe does not wait: give it
-    to `keyframe` next. Two-sided is for mattes and class maps, whose layers mean the same in every keyframe; where
-    the shapes differ, the earlier keyframe speaks alone.
+    to `keyframe` next. So every picture has its neighbours, between which alone the motion is searched for, and joined:
+    fewer searches, and each for less motion. Two-sided is for mattes and class maps, whose layers mean the same in
+    every keyframe; where the shapes differ, the earlier keyframe speaks alone.
 
     Args:
         two_sided: see above.
@@ -79,6 +82,7 @@ class Propagator:
         self._tracker = Tracker()
         self._key: tuple[Layers, Plane] | None = None
         self._pending: list[_Pending] = []
+        self._newest: tuple[Plane, Way] | None = None
 
     def keyframe(self, layers: Layers, luma: Plane, after_s: float = 0.0) -> list[Layers]:
         """The network has looked at a picture.
@@ -92,10 +96,18 @@ class Propagator:
             The final layers of the pictures that waited, in order; one-sided none.
         """
         small = self._fit(luma)
-        settled = [self._settle(waiting, layers, small, after_s) for waiting in self._pending]
+        settled: list[Layers] = []
+        way: Way | None = None
+        behind: _Pending | None = None
+        for waiting in reversed(self._pending):
+            step = self._step(small) if behind is None else behind.step
+            way = step.reversed() if way is None else self._tracker.joined(step.reversed(), way)
+            settled.append(self._settle(waiting, layers, small, after_s, way))
+            behind = waiting
         self._pending.clear()
         self._key = (layers, small)
-        return settled
+        self._newest = None
+        return settled[::-1]
 
     def carry(self, luma: Plane, age_s: float) -> Carried:
         """What the last keyframe says of another picture.
@@ -111,14 +123,20 @@ class Propagator:
             raise ValueError("carry needs a keyframe first")
         layers, key_luma = self._key
         small = self._fit(luma)
-        fetched, trust = self._fetch(layers, small, key_luma)
+        if self._two_sided:
+            step = self._step(small)
+            way = self._tracker.joined(step, self._pending[-1].way) if self._pending else step
+        else:
+            way = self._tracker.way(small, key_luma)
+        fetched, trust = self._fetch(layers, small, key_luma, way)
         wants = (
             age_s >= self._longest_s
             or _unsure_share(fetched, trust) > self._unsure_limit
             or _inner_trust(fetched, trust) < _LEAST_INNER_TRUST
         )
         if self._two_sided and not wants:
-            self._pending.append(_Pending(small, age_s, fetched, trust))
+            self._pending.append(_Pending(small, age_s, fetched, trust, step, way))
+            self._newest = None
         return Carried(fetched, trust, wants)
 
     def flush(self) -> list[Layers]:
@@ -130,23 +148,31 @@ class Propagator:
     def reset(self) -> None:
         """Forget the keyframe and the pictures that wait."""
         self._key = None
+        self._newest = None
         self._pending.clear()
 
     def _fit(self, luma: Plane) -> Plane:
         return small_luma(luma, flow_wh((luma.shape[1], luma.shape[0])))
 
-    def _settle(self, waiting: _Pending, layers: Layers, luma: Plane, after_s: float) -> Layers:
+    def _step(self, luma: Plane) -> Way:
+        """The way from a new picture to the newest one that waits, or the keyframe; searched for once."""
+        assert self._key is not None
+        if self._newest is None or self._newest[0] is not luma:
+            self._newest = luma, self._tracker.way(luma, self._pending[-1].luma if self._pending else self._key[1])
+        return self._newest[1]
+
+    def _settle(self, waiting: _Pending, layers: Layers, luma: Plane, after_s: float, way: Way) -> Layers:
         if layers.shape != waiting.layers.shape or after_s <= waiting.age_s:
             return waiting.layers
-        behind, trust = self._fetch(layers, waiting.luma, luma)
+        behind, trust = self._fetch(layers, waiting.luma, luma, way)
         nearness = waiting.age_s / after_s
         after = cv2.addWeighted(trust, nearness, trust, 0, nearness * _LEAST_WEIGHT)
         both = cv2.addWeighted(waiting.confidence, 1 - nearness, after, 1, (1 - nearness) * _LEAST_WEIGHT)
         return _mix(waiting.layers, behind, cv2.divide(after, both))
 
-    def _fetch(self, layers: Layers, here: Plane, there: Plane) -> tuple[Layers, Floats]:
+    def _fetch(self, layers: Layers, here: Plane, there: Plane, way: Way) -> tuple[Layers, Floats]:
         """Layers known there as they lie here, and how far that can be trusted."""
-        match = self._tracker.match(here, there)
+        match = self._tracker.match(here, there, way)
         unmoved = match.unmoved < _UNMOVED_SHARE * match.moved - _UNMOVED_LEVELS
         size_wh = (layers.shape[-1], layers.shape[-2])
         hold = cv2.resize(unmoved.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA)
