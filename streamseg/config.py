@@ -282,6 +282,13 @@ class LaneSettings(_Section):
     vanishing: str = Field(
         "auto", description="vanishing point X,Y as shares of the picture's size, such as 0.5,0.45; auto estimates it"
     )
+    bonnet: float = Field(
+        1.0,
+        ge=0.5,
+        le=1,
+        description="where the car's own bonnet begins, as a share of the picture's height: nothing is looked for or "
+        "painted below; 1: it is not in sight",
+    )
     show: Annotated[
         list[Literal["lane", "lines", "others", "road", "centre", "users", "panel", "warning"]],
         BeforeValidator(_comma_list),

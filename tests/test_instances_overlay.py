@@ -154,6 +154,14 @@ def test_boxes_at_the_border_and_of_no_size() -> None:
     assert split(out.frame.planes)[0][160, 160] != 70
 
 
+def test_the_cars_own_bonnet_is_no_road_user() -> None:
+    bonnet, ahead, lorry = (10, 270, 310, 314), (120, 120, 200, 180), (60, 40, 260, 318)
+    users = RoadUsers(lambda frame: seen([bonnet, ahead, lorry], [1, 1, 1]))
+    users(grey(), 0.0)
+    found = users(grey(3), 0.1)
+    assert sorted(user.box_xyxy for user in found) == [lorry, ahead]
+
+
 def test_road_users_are_asked_for_at_their_own_rate() -> None:
     asked = []
 

@@ -130,6 +130,18 @@ def test_no_cut_in(case: str) -> None:
     assert found == []
 
 
+def test_a_vehicle_beside_the_car_is_cut_off_by_the_picture_and_not_in_the_lane() -> None:
+    """What is left of it has its middle in the lane, which is as wide as the picture there."""
+    events, found = LaneEvents(), []
+    for index in range(60):
+        beside = RoadUser(7, "car", (0.0, 150.0, 250.0 + min(index, 30), 355.0))
+        found += events(lanes(0.0), [beside], index / 20)
+    assert found == []
+    for index in range(60, 80):
+        found += events(lanes(0.0), [RoadUser(7, "car", (230.0, 150.0, 400.0, 300.0))], index / 20)
+    assert [(event.kind, event.side) for event in found] == [("cut-in", "left")]
+
+
 def test_a_person_in_the_lane_is_noted_and_one_beside_it_is_not() -> None:
     for x, kinds in ((300, ["person in lane"]), (40, [])):
         events, found = LaneEvents(), []

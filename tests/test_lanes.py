@@ -286,6 +286,21 @@ def test_from_a_bridge_no_vanishing_point_is_in_sight(horizon: float, in_sight: 
         assert ClassicalLaneFinder()(frame(planes), None, 0.0).left is None
 
 
+def test_nothing_is_looked_for_on_the_bonnet() -> None:
+    """A bright bonnet with stripes hides the road's lower fifth; lines end above it."""
+    planes, truth = next(replace(drives(11)["straight"], size_wh=SIZE).frames())
+    bonnet = round(0.8 * SIZE[1])
+    planes[bonnet : SIZE[1]] = np.where(np.arange(SIZE[0]) % 40 < 4, 235, 90)
+    lanes = ClassicalLaneFinder(bonnet=0.8)(frame(planes), None, 0.0)
+    assert lanes.left is not None
+    assert lanes.right is not None
+    for ours, theirs in ((lanes.left.points, truth.left), (lanes.right.points, truth.right)):
+        assert ours[:, 1].max() == pytest.approx(bonnet, abs=1)
+        rows = np.linspace(0.78, 0.65, 6) * SIZE[1]
+        x, true_x = (np.interp(-rows, -line[:, 1], line[:, 0]) for line in (ours, theirs))
+        assert np.abs(x - true_x).mean() < 8
+
+
 def test_another_size_starts_anew() -> None:
     finder = ClassicalLaneFinder()
     for size in ((640, 360), (480, 270)):

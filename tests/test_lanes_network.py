@@ -52,6 +52,16 @@ def test_the_own_lane_and_the_lines_beside_it(kind: str, border: bool) -> None:
     assert lanes.road is not None
 
 
+def test_the_road_ends_at_the_bonnet_and_has_no_specks() -> None:
+    maps = np.zeros((3, 192, 320), np.float32)
+    maps[1, 100:, 80:240] = 1
+    maps[1, 90:100, 20:30] = 1
+    road = NetworkLaneFinder(NAMES, bonnet=0.75)(clip_frame(0, *SIZE), ClassMap(maps, NAMES, SIZE), 0.0).road
+    assert road is not None
+    assert (road[100:144, 80:240] == 1).all()
+    assert road.sum() == 44 * 160
+
+
 def test_without_an_answer_of_the_network_nothing_is_known() -> None:
     finder = NetworkLaneFinder(NAMES)
     assert finder(clip_frame(0, *SIZE), None, 0.0).left is None

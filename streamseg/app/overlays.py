@@ -176,9 +176,13 @@ def lane_finder(settings: LaneSettings, class_names: tuple[str, ...] | None) -> 
     """
     vanishing = parse_vanishing(settings.vanishing)
     if class_names is None:
-        return ClassicalLaneFinder(vanishing)
+        return ClassicalLaneFinder(vanishing, bonnet=settings.bonnet)
     return NetworkLaneFinder(
-        class_names, lines=settings.lines or None, roads=settings.roads or None, vanishing=vanishing
+        class_names,
+        lines=settings.lines or None,
+        roads=settings.roads or None,
+        vanishing=vanishing,
+        bonnet=settings.bonnet,
     )
 
 

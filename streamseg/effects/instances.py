@@ -270,7 +270,8 @@ class RoadUsers:
         if since_s is None or since_s >= self._every_s - 5e-4:
             found = self._segment(frame)
             if isinstance(found, Things):
-                self._seen = number(chosen(found, self._classes), self._tracker, since_s or 0.0)
+                others = _without_bonnet(chosen(found, self._classes), frame)
+                self._seen = number(others, self._tracker, since_s or 0.0)
             since_s = 0.0
         self._since_s = since_s
         return () if self._seen is None else road_users(self._seen)
@@ -287,6 +288,13 @@ def chosen(instances: Things, classes: Collection[str] | None) -> Things:
         return instances
     wanted = [index for index, name in enumerate(instances.class_names) if name in classes]
     return instances.pick(np.isin(instances.class_ids, wanted))
+
+
+def _without_bonnet(users: Things, frame: Frame) -> Things:
+    """The others: what is half the picture wide, at its lower edge, and flatter than any vehicle is the own bonnet."""
+    left, top, right, bottom = users.boxes.T
+    width, height = right - left, bottom - top
+    return users.pick((bottom < 0.95 * frame.height) | (width < 0.5 * frame.width) | (width < 3 * height))
 
 
 def number(instances: Things, tracker: Tracker | None, dt_s: float) -> Tracked:

@@ -20,10 +20,11 @@ class ClassicalLaneFinder:
 
     Args:
         vanishing: (x, y) of the vanishing point as shares of the picture's size; None estimates it from the clip.
+        bonnet: where the car's own bonnet begins, as a share of the picture's height; 1: it is not in sight.
     """
 
-    def __init__(self, vanishing: tuple[float, float] | None = None) -> None:
-        self._follow = LaneFollower(_see, vanishing)
+    def __init__(self, vanishing: tuple[float, float] | None = None, *, bonnet: float = 1.0) -> None:
+        self._follow = LaneFollower(_see, vanishing, bonnet=bonnet)
 
     def __call__(self, frame: Frame, segmentation: Segmentation | None, dt_s: float) -> Lanes:
         """Look at one picture; `segmentation` is not looked at. See `LaneFinder`."""

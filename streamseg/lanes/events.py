@@ -14,6 +14,8 @@ __all__ = ["PEOPLE", "VEHICLES", "Event", "LaneEvents", "Thresholds", "event_rec
 
 VEHICLES = frozenset({"car", "truck", "bus", "motorcycle", "bicycle", "train"})
 PEOPLE = frozenset({"person"})
+# Nearer to the picture's side than this, as a share of its width, a box is cut off.
+_CUT_OFF = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +229,12 @@ class _User:
             return []
         person = user.class_name in PEOPLE
         near = bottom - lanes.horizon_px >= limits.near * lanes.frame_wh[1]
-        inside = abs(place) < (0.5 if person else limits.enter)
-        if abs(place) > limits.outside:
-            self._outside_s, self._side = time_s, "left" if place < 0 else "right"
+        # A vehicle that the picture's side cuts off is beside the car: the middle of what is left of it says nothing.
+        ends = left < _CUT_OFF * lanes.frame_wh[0], right > (1 - _CUT_OFF) * lanes.frame_wh[0]
+        beside = not person and ends[0] != ends[1]
+        inside = not beside and abs(place) < (0.5 if person else limits.enter)
+        if beside or abs(place) > limits.outside:
+            self._outside_s, self._side = time_s, "left" if (ends[0] if beside else place < 0) else "right"
             if self.event is not None:
                 ended, self.event = replace(self.event, end_s=time_s), None
                 self._inside_since_s = None

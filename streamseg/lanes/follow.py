@@ -45,13 +45,17 @@ class LaneFollower:
     Args:
         see: gives the places of paint in a bird's-eye view of a frame, and the judge of what is made of them.
         vanishing: (x, y) of the vanishing point as shares of the picture's size; None estimates it from the clip.
+        bonnet: where the car's own bonnet begins, as a share of the picture's height; 1: it is not in sight.
         paint: places are of paint itself: unbroken and dashed lines look different, and so do white and yellow ones.
             Networks draw all lines unbroken, but more surely: with them, the lines of other lanes are told too.
     """
 
-    def __init__(self, see: See, vanishing: tuple[float, float] | None = None, *, paint: bool = True) -> None:
+    def __init__(
+        self, see: See, vanishing: tuple[float, float] | None = None, *, bonnet: float = 1.0, paint: bool = True
+    ) -> None:
         self._see = see
         self._given = vanishing
+        self._bonnet = bonnet
         self._paint = paint
         self._start()
 
@@ -82,7 +86,7 @@ class LaneFollower:
         """The view from the present estimate of the vanishing point."""
         size_wh = (frame.width, frame.height)
         if self._given is not None:
-            self._view = self._view or BirdsEye(size_wh, self._given)
+            self._view = self._view or BirdsEye(size_wh, self._given, self._bonnet)
             return self._view
         self._since_vanishing_s += dt_s
         if self._view is None or self._since_vanishing_s >= _VANISHING_EVERY_S:
@@ -92,11 +96,11 @@ class LaneFollower:
             self._ahead = clear > 0
             old = self._view.vanishing if self._view else None
             if self._view is None or old is None:
-                self._view = BirdsEye(size_wh, (x, y))
+                self._view = BirdsEye(size_wh, (x, y), self._bonnet)
             else:
                 right, down = (x - old[0]) * frame.width / frame.height, y - old[1]
                 if abs(right) > 0.02 or abs(down) > 0.015:
-                    self._view = BirdsEye(size_wh, (x, y))
+                    self._view = BirdsEye(size_wh, (x, y), self._bonnet)
                     self._past = []
                     if self._track is not None:
                         self._track.move(right, down)
@@ -195,7 +199,7 @@ class LaneFollower:
 
 
 def boundary_points(view: BirdsEye, shape: NDArray[np.float64], place: float) -> NDArray[np.float32]:
-    """(n, 2) px of a line, from the picture's lower edge to where lines can no longer be told apart.
+    """(n, 2) px of a line, from the picture's lower edge, or the bonnet, to where lines can no longer be told apart.
 
     Args:
         view: of the road.
@@ -203,7 +207,7 @@ def boundary_points(view: BirdsEye, shape: NDArray[np.float64], place: float) ->
         place: of the line across the road, in camera heights from the lane's middle.
     """
     width, height = view.size_wh
-    nearest = 1 - view.vanishing[1]
+    nearest = view.bonnet - view.vanishing[1]
     farthest = max(0.045 - shape[PITCH], 0.02)
     y = np.linspace(np.sqrt(nearest), np.sqrt(min(farthest, nearest)), 40) ** 2
     x = line_x(shape, place, y)

@@ -60,13 +60,15 @@ class BirdsEye:
     Args:
         size_wh: of the frames, px.
         vanishing: (x, y) of the vanishing point, as shares of width and height.
+        bonnet: where the car's own bonnet begins, as a share of the height; 1: it is not in the picture.
     """
 
-    def __init__(self, size_wh: tuple[int, int], vanishing: tuple[float, float]) -> None:
+    def __init__(self, size_wh: tuple[int, int], vanishing: tuple[float, float], bonnet: float = 1.0) -> None:
         width, height = size_wh
         self.size_wh = size_wh
         self.vanishing = vanishing
-        nearest = max(0.98 - vanishing[1], 2 * _FARTHEST)
+        self.bonnet = bonnet
+        nearest = max(min(bonnet, 0.98) - vanishing[1], 2 * _FARTHEST)
         self.y = (np.linspace(np.sqrt(nearest), np.sqrt(_FARTHEST), _ROWS) ** 2).astype(np.float32)
         self.across = np.linspace(-_REACH, _REACH, _COLUMNS, dtype=np.float32)
         x = vanishing[0] * width + self.across[None, :] * self.y[:, None] * height - 0.5

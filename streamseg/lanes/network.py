@@ -25,6 +25,8 @@ Floats = NDArray[np.float32]
 _LINES = {"line", "lane", "lanes", "lane line", "lane marking", "lane_line", "marking", "solid", "dashed"}
 _ROADS = {"road", "drivable", "drivable area", "drivable_area", "driveable", "street"}
 
+# Of drivable area: what is less probable is no road, and pieces smaller than this share of the picture are none.
+_DOUBT, _SPECK = 0.25, 0.01
 # Bands along the border are no thicker than so many margins.
 _THICK = 3
 
@@ -37,6 +39,7 @@ class NetworkLaneFinder:
         lines: names of the classes that are lines; None takes the usual ones.
         roads: names of the classes that are drivable; None takes the usual ones, if there are any.
         vanishing: (x, y) of the vanishing point as shares of the picture's size; None estimates it from the clip.
+        bonnet: where the car's own bonnet begins, as a share of the picture's height; 1: it is not in sight.
 
     Raises:
         ConfigError: a name is no class of the network, or none of its classes is a line.
@@ -49,6 +52,7 @@ class NetworkLaneFinder:
         lines: Collection[str] | None = None,
         roads: Collection[str] | None = None,
         vanishing: tuple[float, float] | None = None,
+        bonnet: float = 1.0,
     ) -> None:
         self._lines = _indices(class_names, lines, _LINES, "lines")
         self._roads = _indices(class_names, roads, _ROADS, "roads")
@@ -58,13 +62,15 @@ class NetworkLaneFinder:
                 "name them in lanes.lines"
             )
         self._road: Floats | None = None
-        self._follow = LaneFollower(self._see, vanishing, paint=False)
+        self._bonnet = bonnet
+        self._follow = LaneFollower(self._see, vanishing, bonnet=bonnet, paint=False)
 
     def __call__(self, frame: Frame, segmentation: Segmentation | None, dt_s: float) -> Lanes:
         """Look at one picture and what the network gave for it. See `LaneFinder`."""
         self._road = None
         if segmentation is not None and self._roads:
-            self._road = _without_bands(segmentation.matte(self._roads), 1)
+            self._road = _without_specks(_without_bands(segmentation.matte(self._roads), 1))
+            self._road[round(self._bonnet * len(self._road)) :] = 0
         return replace(self._follow(frame, segmentation, dt_s), road=self._road)
 
     def _see(self, view: BirdsEye, frame: Frame, segmentation: Segmentation | None) -> tuple[Points, Judge]:
@@ -101,6 +107,15 @@ def _without_bands(values: Floats, reach: int) -> Floats:
         # What reaches farther into the picture than this strip is no band.
         _clear_bands(side[: (reach + _THICK) * near + 1], reach * near, _THICK * near)
     return cleaned
+
+
+def _without_specks(road: Floats) -> Floats:
+    """The map without pieces smaller than `_SPECK` of the picture: the network's doubt, not a road."""
+    on = np.ascontiguousarray(road > _DOUBT).view(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(on)
+    small = stats[:, cv2.CC_STAT_AREA] < _SPECK * road.size
+    small[0] = False
+    return np.where(small[labels], np.float32(0), road) if count > 1 else road
 
 
 def _clear_bands(strip: Floats, reach: int, thick: int) -> None:
