@@ -70,6 +70,43 @@ def network(
     return path
 
 
+def splitting(path, *, sizes=(2, 3), also=None, activated=True):
+    """Planes x (1, 2, h, w) convolved to five, which are split into y and m."""
+    random = np.random.default_rng(9)
+    constants = {"k": random.normal(size=(5, 2, 3, 3)).astype(np.float32), "b": np.arange(5, dtype=np.float32)}
+    constants["sizes"] = np.array(sizes, np.int64)
+    nodes = [helper.make_node("Conv", ["x", "k", "b"], ["c"], kernel_shape=[3, 3], strides=[2, 2])]
+    if activated:
+        nodes += [helper.make_node("Sigmoid", ["c"], ["s"]), helper.make_node("Mul", ["c", "s"], ["a"])]
+    nodes.append(helper.make_node("Split", ["a" if activated else "c", "sizes"], ["y", "m"], axis=1))
+    nodes.append(helper.make_node("Identity", ["d"], ["rest"]))
+    planes = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, None, None, None))
+        for name in ("y", "m", "rest", *([also] if also else []))
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (1, 2, "h", "w")),
+        helper.make_tensor_value_info("d", onnx.TensorProto.FLOAT, (1, _BINS, 4, 6)),
+    ]
+    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    return networks.save(helper.make_graph(nodes, "splitting", inputs, planes, weights), path)
+
+
+@pytest.mark.parametrize("activated", [True, False])
+def test_planes_that_are_split_have_a_convolution_each(tmp_path, activated):
+    path = splitting(tmp_path / "s.onnx", activated=activated)
+    light = lightened(path)
+    assert operations(light).count("Conv") == 2
+    assert "Split" not in operations(light)
+    for expected, found in zip(answers(path, (9, 12)), answers(light, (9, 12)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_planes_that_are_wanted_whole_are_split_where_they_were(tmp_path):
+    path = splitting(tmp_path / "s.onnx", also="a")
+    assert lightened(path) == path
+
+
 def operations(path):
     return [node.op_type for node in onnx.load(str(path)).graph.node]
 

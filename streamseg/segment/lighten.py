@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Doubles = NDArray[np.float64]
 
 # Part of the place in the cache: another number whenever this module makes something else of a file.
-_EDITION = 1
+_EDITION = 2
 # Since then the axis of a softmax is one axis and not all that follow, and a split is told its sizes by an input.
 _OPSET = 13
 # What makes a cell of its output from the same cell of its inputs.
@@ -44,19 +44,21 @@ _ROWS = (((0, 1, 0), (1, 0, 1), (1, 1, 2)), ((0, 0, 0), (0, 1, 1), (1, 0, 2)))
 def lightened(path: Path) -> Path:
     """The same network, cheaper to compute: a file in the cache with the same inputs, outputs and metadata.
 
-    Its answers differ by rounding alone. Rewritten are two things that the exports of YOLOv8-seg and YOLO11-seg hold:
+    Its answers differ by rounding alone. Rewritten is what the exports of YOLOv8-seg and YOLO11-seg hold:
 
     - a convolution that doubles a plane, with another of 3x3 behind it: together they are four of 2x2 on the small
       plane, one for each quarter of the doubled cells, in four ninths of the products;
+    - a convolution whose planes are split behind it: one for each part leaves the planes in the order in which ONNX
+      Runtime computes them;
     - the mean of a distribution: its softmax runs across memory, exponentials and two sums do not.
 
-    Where there is neither, or the cache cannot be written, it is `path` itself.
+    Where there is none of them, or the cache cannot be written, it is `path` itself.
     """
     light = cache_folder() / "light" / f"{sha256_of(path)[:16]}-{_EDITION}" / path.name
     if light.exists():
         return light
     graph = _Graph(onnx.load(str(path)))
-    if not graph.understood or not (graph.double_once() | graph.weigh_without_softmax()):
+    if not graph.understood or not (graph.double_once() | graph.split_before() | graph.weigh_without_softmax()):
         return path
     try:
         with replacing(light) as file:
@@ -98,6 +100,37 @@ class _Graph:
             self._replace([up, conv, *tail], self._quarters(up, conv, tail))
             return True
         return False
+
+    def split_before(self) -> bool:
+        """Make two convolutions of each whose planes are split behind it; whether there was one."""
+        makers = {name: node for node in self._nodes for name in node.output}
+        splits = [node for node in self._nodes if node.op_type == "Split" and _attributes(node).get("axis") == 1]
+        found = False
+        for split in splits:
+            conv = makers.get(split.input[0])
+            while conv is not None and conv.op_type in _BY_CELL:
+                conv = makers.get(conv.input[0])
+            if conv is None or conv.op_type != "Conv" or _attributes(conv).get("group", 1) != 1:
+                continue
+            tail, constants = self._tail(conv, through=False), [self._array(conv, n) for n in range(1, len(conv.input))]
+            sizes = self._sizes(split)
+            whole = self._only_user(tail[-1] if tail else conv) is split
+            if not whole or sizes is None or any(part is None for part in constants):
+                continue
+            made, first = [], 0
+            for name, size in zip(split.output, sizes, strict=True):
+                part, place = onnx.NodeProto(), f"{name}/part"
+                part.CopyFrom(conv)
+                part.name = part.output[0] = place
+                for n, constant in enumerate(constants):
+                    assert constant is not None
+                    part.input[n + 1] = self._constant(f"{place}/{n}", constant[first : first + size])
+                made += [part, *_copies(tail, {conv.output[0]: place}, place)]
+                made[-1].output[0] = name
+                first += size
+            self._replace([conv, *tail, split], made)
+            found = True
+        return found
 
     def weigh_without_softmax(self) -> bool:
         """Divide sums of exponentials where a softmax's output is only weighed and summed; whether there was one."""
@@ -170,26 +203,21 @@ class _Graph:
                 made.append(helper.make_node("Conv", inputs, [f"{place}/shift"], **options))
                 made.append(helper.make_node("Add", [sums, f"{place}/shift"], [f"{place}/shifted"]))
                 sums = f"{place}/shifted"
-            names = {conv.output[0]: sums}
-            for node in tail:
-                names[node.output[0]] = f"{place}/{node.output[0]}"
-                copy = onnx.NodeProto()
-                copy.CopyFrom(node)
-                copy.name = names[node.output[0]]
-                copy.input[:] = [names.get(name, name) for name in node.input]
-                copy.output[:] = [names[node.output[0]]]
-                made.append(copy)
-            ends.append(names[last])
+            made += _copies(tail, {conv.output[0]: sums}, place)
+            ends.append(made[-1].output[0])
         made.append(helper.make_node("Concat", ends, [f"{last}/quarters"], axis=1))
         made.append(helper.make_node("DepthToSpace", [f"{last}/quarters"], [last], blocksize=2, mode="DCR"))
         return made
 
-    def _tail(self, conv: Any) -> list[Any]:
-        """The nodes behind `conv` that can work on each quarter by itself, up to where one tensor goes on."""
+    def _tail(self, conv: Any, *, through: bool = True) -> list[Any]:
+        """The nodes behind `conv` that work on each cell by itself, up to where one tensor goes on.
+
+        `through` convolutions of 1x1 too.
+        """
         tail: list[Any] = []
         inside, complete = [conv.output[0]], 0
         for node in self._nodes[self._nodes.index(conv) + 1 :]:
-            constant = set(node.input[1:]) <= set(self._weights) and _is(node, "Conv", kernel_shape=[1, 1])
+            constant = set(node.input[1:]) <= set(self._weights) and _is(node, "Conv", kernel_shape=[1, 1]) and through
             moving = node.input[:1] if constant else node.input
             if not ((constant or node.op_type in _BY_CELL) and set(moving) <= set(inside)):
                 continue
@@ -219,10 +247,28 @@ class _Graph:
             return None
         return numpy_helper.to_array(tensor).astype(np.float64)
 
+    def _sizes(self, split: Any) -> list[int] | None:
+        """Of the parts; None where they are not known here."""
+        tensor = self._weights.get(split.input[1]) if len(split.input) > 1 else None
+        return None if tensor is None else [int(size) for size in numpy_helper.to_array(tensor)]
+
     def _constant(self, name: str, value: NDArray[Any]) -> str:
         kind = np.int64 if value.dtype.kind == "i" else np.float32
         self._weights[name] = numpy_helper.from_array(value.astype(kind), name)
         return name
+
+
+def _copies(nodes: Sequence[Any], names: dict[str, str], place: str) -> list[Any]:
+    """The nodes once more, behind the tensors that `names` gives in the place of others."""
+    made = []
+    for node in nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        names[node.output[0]] = copy.name = f"{place}/{node.output[0]}"
+        copy.input[:] = [names.get(name, name) for name in node.input]
+        copy.output[:] = [names[node.output[0]]]
+        made.append(copy)
+    return made
 
 
 def _attributes(node: Any) -> dict[str, Any]:
