@@ -106,6 +106,45 @@ def test_backoff_doubles_to_a_limit_with_jitter() -> None:
     assert Backoff(1, 60, jitter=0.5, chance=lambda: 0.999).next_s() == pytest.approx(0.5, abs=0.01)
 
 
+class Waits(Backoff):
+    """Remembers how long it should have been waited, and lets nobody wait."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 60, jitter=0)
+        self.told: list[float] = []
+
+    def next_s(self) -> float:
+        self.told.append(super().next_s())
+        return 0.0
+
+
+def test_a_source_that_is_lost_as_soon_as_it_is_there_is_tried_less_and_less_often() -> None:
+    def connection(begin_s: float, lasts_s: float) -> Script:
+        return Script(frame(0, 0, begin_s), frame(1, lasts_s, begin_s + lasts_s), SourceLostError("gone"))
+
+    lost = [connection(10.0 * number, 0.1) for number in range(4)]
+    opens = opener(*lost, connection(50, 3), connection(60, 0.1), Script(frame(0, 0, 70)), looks=[True, True] * 20)
+    waits = Waits()
+    source = Reconnecting(opens, INFO, backoff=waits)
+    while source.read().captured_at < 70:  # type: ignore[union-attr]
+        pass
+    assert waits.told == [1, 2, 4, 8, 1, 2]
+    source.close()
+
+
+def test_remarks_of_months_do_not_grow() -> None:
+    lost = []
+    for number in range(150):
+        lost.append(Script(frame(0, 0, number), SourceLostError("gone")))
+        lost[-1].notices = (f"the picture changes at frame {number}",)
+    source = Reconnecting(opener(*lost, Script(frame(0, 0, 200))), INFO, backoff=quick())
+    while source.read().captured_at < 200:  # type: ignore[union-attr]
+        pass
+    assert len(source.notices) == 100
+    assert source.notices[0].endswith("frame 0")
+    source.close()
+
+
 def test_time_goes_on_across_a_reconnect() -> None:
     """The gap has the length it had for us; within a connection the stream's own clock counts."""
     first = Script(frame(0, 100.0, 7.0), frame(1, 100.033, 7.04), SourceLostError("gone"))
@@ -319,6 +358,21 @@ def test_a_sink_is_opened_again_and_its_drops_are_counted(caplog: pytest.LogCapt
         "rtmp://host/live: refused; trying again",
         "rtmp://host/live: open again",
     ]
+
+
+def test_a_sink_that_is_lost_as_soon_as_it_is_open_is_tried_less_and_less_often(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    waits = Waits()
+    wells = [Well(1), Well(3), Well(5), Well(7), Well(40), Well()]
+    sink = Reopening(lambda given_up: wells.pop(0), name="rtmp://host/live", backoff=waits)
+    for index in range(60):
+        sink.write(Output(frame(index, index, index)))
+    sink.close()
+    assert wells == []
+    assert waits.told == [1, 2, 4, 8, 16, 1], "the first one is that of opening it at all"
+    said = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
+    assert len(said) == 2, "what goes wrong again and again is said once"
 
 
 def test_a_sink_is_not_tried_before_it_is_due() -> None:

@@ -27,6 +27,11 @@ _CLOCK_JUMP_S = 1.0
 # A stream that stays behind its own clock for so long has paused; one that catches up was only held up on the way.
 _BEHIND_FOR_S = 1.0
 _SMALLEST_STEP_S = 0.001
+# What was open for so long was worth opening: the waits begin anew. What is lost as soon as it is open would else be
+# tried, and told, every second for months.
+_STEADY_SOURCE_S, _STEADY_SINK_S = 1.5, 10.0
+# So many remarks are kept; they may hold numbers, and a source may come back for months.
+_MOST_NOTICES = 100
 
 
 class Backoff:
@@ -135,6 +140,7 @@ class Reconnecting:
         self._notices: list[str] = list(first.notices) if first is not None else []
         self._lost_at: float | None = None if first is not None else time.monotonic()
         self._last: Frame | None = None
+        self._since = 0.0  # when the first frame of this connection was captured
         self._began: float | None = None  # when pictures were first asked for
         self._from_start = first is not None  # our time begins with its first frame
         self._offset_s: float | None = None  # from the stream's clock to ours; None before its first frame
@@ -265,7 +271,8 @@ class Reconnecting:
         self._state = "reconnecting" if self._last is not None else "connecting"
         if seen:
             self._counts["connections lost"] += 1
-            self._backoff.reset()
+            if self._last is not None and self._last.captured_at - self._since >= _STEADY_SOURCE_S:
+                self._backoff.reset()
             _log.warning("%s: lost: %s; connecting again", self._info.name, self._reason)
         if not seen or self._opener.ready():
             # It answers, and yet it was lost: give it time. A server that is gone is waited for by `_connect`.
@@ -276,9 +283,7 @@ class Reconnecting:
         with self._lock:
             source, self._current = self._current, None
         if source is not None:
-            for notice in source.notices:
-                if notice not in self._notices:
-                    self._notices.append(notice)
+            _remember(self._notices, source.notices)
             self._past += Counter(source.counts)
             source.close()
 
@@ -286,6 +291,7 @@ class Reconnecting:
         """Put the frame on the output's clock, count it and make it like the first ones."""
         stream_s, last = frame.seconds, self._last
         if self._offset_s is None:
+            self._since = frame.captured_at
             self._greet()
         gap_s = 0.0 if last is None else frame.captured_at - last.captured_at
         if self._offset_s is None:
@@ -337,7 +343,6 @@ class Reconnecting:
             self._anchor(frame, offset_s + behind_s)
 
     def _greet(self) -> None:
-        self._backoff.reset()
         info = self._info
         if self._last is None:
             _log.info("%s: live, %dx%d", info.name, info.width, info.height)
@@ -387,6 +392,7 @@ class Reopening:
         self._past: Counter[str] = Counter()
         self._notices: list[str] = []
         self._reason = ""
+        self._since: float | None = None  # when the first picture for this sink was captured
 
     @property
     def notices(self) -> Sequence[str]:
@@ -424,10 +430,15 @@ class Reopening:
         if sink is None:
             self._counts["pictures dropped while closed"] += 1
             return
+        now = output.frame.captured_at
+        self._since = now if self._since is None else self._since
         try:
             sink.write(output, packets)
         except SinkWriteError as error:
             self._counts["pictures dropped while closed"] += 1
+            if now - self._since >= _STEADY_SINK_S:
+                self._backoff.reset()
+                self._reason = ""
             self._lose(sink, error)
 
     def keeps(self, output: Output) -> bool:
@@ -459,9 +470,8 @@ class Reopening:
         except SinkError as error:
             self._wait_after(error)
             return None
-        self._backoff.reset()
         self._counts["reopened"] += 1
-        self._reason = ""
+        self._since = None
         _log.info("%s: open again", self._name)
         return self._sink
 
@@ -483,8 +493,12 @@ class Reopening:
         self._due = time.monotonic() + self._backoff.next_s()
 
     def _retire(self, sink: Sink) -> None:
-        for notice in sink.notices:
-            if notice not in self._notices:
-                self._notices.append(notice)
+        _remember(self._notices, sink.notices)
         self._past += Counter(getattr(sink, "counts", {}))
         sink.close()
+
+
+def _remember(notices: list[str], more: Sequence[str]) -> None:
+    for notice in more:
+        if notice not in notices and len(notices) < _MOST_NOTICES:
+            notices.append(notice)
