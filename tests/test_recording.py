@@ -24,6 +24,7 @@ from streamseg.engine import Backoff, Reopening
 from streamseg.errors import ConfigError, SinkAbsentError, SinkOpenError, SinkWriteError
 from streamseg.frame import Frame, Output, Packet, Track, VideoInfo
 from streamseg.sinks.recording import RecordingSink
+from streamseg.sinks.retention import Recordings
 from streamseg.sources import open_source
 from streamseg.units import parse_duration_s, parse_size_bytes, size_words
 from tests import clips
@@ -377,6 +378,72 @@ def test_room_is_limited_oldest_first(tmp_path: Path) -> None:
     sink = recorder(tmp_path / "cam.mkv", segment_s=600, max_bytes=3_500_000)
     assert [path.exists() for path in made] == [False, False, True, True, True]
     sink.close()
+
+
+class Clocks:
+    """That on the wall, which may be set, and the monotonic one."""
+
+    def __init__(self) -> None:
+        self.wall_s, self.passed_s = 1_700_000_000.0, 50.0
+
+    def go(self, seconds: float, *, set_by: float = 0.0) -> None:
+        self.passed_s += seconds
+        self.wall_s += seconds + set_by
+
+    def recordings(self, folder: Path, **limits: Any) -> Recordings:
+        limits = {"keep_for_s": None, "max_bytes": None, **limits}
+        clocks = {"now_s": lambda: self.wall_s, "clock": lambda: self.passed_s}
+        return Recordings(folder / "cam.mkv", min_free_bytes=0, **limits, **clocks)
+
+    def file(self, folder: Path, name: str, size: int = 0) -> Path:
+        path = folder / name
+        path.write_bytes(bytes(size))
+        os.utime(path, (self.wall_s, self.wall_s))
+        return path
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+def test_a_clock_that_is_set_makes_no_recording_old(years: int, tmp_path: Path) -> None:
+    clocks, week_s = Clocks(), 7 * 86400
+    before = clocks.file(tmp_path, "cam-20231101T000000Z.mkv")
+    kept = clocks.recordings(tmp_path, keep_for_s=week_s)
+    clocks.go(3600)
+    ours = clocks.file(tmp_path, "cam-20231114T230000Z.mkv")
+    assert kept.tidy([ours]) == []
+    clocks.go(60, set_by=years * 365 * 86400)
+    for _ in range(5):
+        assert kept.tidy([]) == [], "a moment ago it was recorded"
+        clocks.go(3600)
+    clocks.go(5, set_by=-years * 365 * 86400)  # it was a mistake
+    clocks.go(6 * 86400)
+    assert kept.tidy([]) == []
+    clocks.go(86400)
+    assert kept.tidy([]) == [before, ours], "and a week later they go"
+
+
+def test_a_clock_that_was_set_is_believed_after_a_day(tmp_path: Path) -> None:
+    """It stood in 1970 when the machine was switched on."""
+    clocks = Clocks()
+    before = clocks.file(tmp_path, "cam-20231101T000000Z.mkv")
+    clocks.wall_s = 100.0
+    kept = clocks.recordings(tmp_path, keep_for_s=7 * 86400)
+    clocks.go(60, set_by=1_700_000_000 + 8 * 86400)
+    assert kept.tidy([]) == []
+    clocks.go(86400)
+    assert kept.tidy([]) == [before]
+
+
+def test_what_was_just_recorded_is_the_youngest_whatever_its_name_says(tmp_path: Path) -> None:
+    clocks = Clocks()
+    before = [clocks.file(tmp_path, f"cam-2023110{day}T000000Z.mkv", 1000) for day in range(1, 4)]
+    kept = clocks.recordings(tmp_path, max_bytes=3000)
+    clocks.wall_s = 100.0
+    ours = clocks.file(tmp_path, "cam-19700101T000140Z.mkv", 1000)
+    assert kept.tidy([ours]) == before[:1]
+    following = clocks.file(tmp_path, "cam-19700101T001140Z.mkv", 1000)
+    clocks.go(600)
+    assert kept.tidy([following]) == before[1:2]
+    assert ours.exists()
 
 
 def test_without_a_limit_nothing_is_removed_however_full_the_disk(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ from pathlib import Path
 __all__ = ["Recordings"]
 
 _STAMP = "%Y%m%dT%H%M%SZ"
+# A clock on the wall that is set by more than this is believed after a day: a wrong one would make every recording old.
+_STEP_S, _BELIEVED_AFTER_S = 3600.0, 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,16 @@ class Recordings:
     The time is UTC, when the file's first picture or sound was captured: unlike local time it sorts, and no hour comes
     twice. Nothing else in the folder is ever counted or removed: no other name, no link, no folder.
 
+    The clock on the wall may be set meanwhile. What was open since is younger than all else, and as old as the time
+    that has passed.
+
     Args:
         pattern: the path that the user named.
         keep_for_s: files that were last written to longer ago are removed.
         max_bytes: of all files together, the one that is being written included.
         min_free_bytes: of the disk, to stay free; for `short_of_room`.
         now_s: seconds since 1970.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -47,12 +54,17 @@ class Recordings:
         max_bytes: int | None,
         min_free_bytes: int,
         now_s: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pattern = pattern
         self._keep_for_s = keep_for_s
         self._max_bytes = max_bytes
         self._min_free_bytes = min_free_bytes
         self._now_s = now_s
+        self._clock = clock
+        self._wall_s = now_s() - clock()  # between the zeros of the two clocks, as far as it is believed
+        self._stepped_at: float | None = None
+        self._open_at: dict[Path, float] = {}  # when files were open last, on the monotonic clock
         stem, suffix = re.escape(pattern.stem), re.escape(pattern.suffix)
         self._name = re.compile(rf"{stem}-(\d{{8}}T\d{{6}}Z)(?:-(\d{{1,3}}))?{suffix}")
 
@@ -68,13 +80,18 @@ class Recordings:
         """
         if self._keep_for_s is None and self._max_bytes is None:
             return []
+        now = self._clock()
+        self._look_at_the_wall(now)
+        self._open_at.update(dict.fromkeys(open_files, now))
         found = self._find()
+        self._open_at = {one.path: self._open_at[one.path] for one in found if one.path in self._open_at}
         total = sum(recording.size for recording in found)
-        oldest_s = -1.0 if self._keep_for_s is None else self._now_s() - self._keep_for_s
+        longest_s = math.inf if self._keep_for_s is None else self._keep_for_s
         removed = []
         for recording in found:
             too_much = self._max_bytes is not None and total > self._max_bytes
-            if recording.path in open_files or (recording.ended_s >= oldest_s and not too_much):
+            ended_at = self._open_at.get(recording.path, recording.ended_s - self._wall_s)
+            if recording.path in open_files or (now - ended_at <= longest_s and not too_much):
                 continue
             try:
                 recording.path.unlink()
@@ -94,7 +111,7 @@ class Recordings:
         return self.free_bytes() < self._min_free_bytes
 
     def _find(self) -> list[_Recording]:
-        """Oldest first."""
+        """Oldest first, those that were open since behind all others."""
         found = []
         with os.scandir(self._pattern.parent) as entries:
             for entry in entries:
@@ -109,4 +126,13 @@ class Recordings:
                     path = self._pattern.parent / entry.name
                     started = (match[1], int(match[2] or 1))
                     found.append(_Recording(started, path, status.st_size, status.st_mtime))
-        return sorted(found, key=lambda recording: recording.started)
+        return sorted(found, key=lambda one: (self._open_at.get(one.path, -math.inf), one.started))
+
+    def _look_at_the_wall(self, now: float) -> None:
+        wall_s = self._now_s() - now
+        if abs(wall_s - self._wall_s) <= _STEP_S:
+            self._stepped_at = None
+        elif self._stepped_at is None:
+            self._stepped_at = now
+        if self._stepped_at is None or now - self._stepped_at >= _BELIEVED_AFTER_S:
+            self._wall_s, self._stepped_at = wall_s, None
