@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from streamseg.config import load_runs
 from streamseg.web.prometheus import FAMILIES, render
 from tests.test_web import SAMPLE
 
@@ -116,6 +117,8 @@ def test_unit_is_watched_and_not_restarted_for_a_wrong_setting() -> None:
     assert (service["Type"], service["RestartPreventExitStatus"], service["KillMode"]) == ("notify", "2", "mixed")
     assert int(service["WatchdogSec"]) >= 10
     assert service["ExecReload"].split()[1] == "-HUP"
+    (own,) = load_runs(assignments=re.findall(r"--set (\S+)", service["ExecStart"])).values()
+    assert own.source.wait == "yes", "at boot, a camera may be there later than the service"
 
 
 @pytest.mark.skipif(shutil.which("desktop-file-validate") is None, reason="desktop-file-validate is not installed")
@@ -138,3 +141,6 @@ def test_container_runs_without_root_and_copies_what_exists() -> None:
                 assert (DEPLOY.parent / name).exists(), name
     ports = set(re.findall(r"\b9\d{3}\b", "\n".join(lines)))
     assert ports == {"9464"}
+    checked = next(line for line in lines if line.startswith("HEALTHCHECK "))
+    # What every builder knows: --start-interval ends the build with Podman's tools and with Docker before 25.
+    assert set(re.findall(r"--([a-z-]+)=", checked)) <= {"interval", "timeout", "start-period", "retries"}
