@@ -17,26 +17,31 @@ from numpy.typing import NDArray
 
 _SOURCE = Path(__file__).with_name("stand_in_nvidia.c")
 COMPILER = shutil.which("cc") or shutil.which("gcc")
-# Reads a source to its end, and tells what came: argv are the URL, hwaccel and a file for the planes.
+# Reads a source to its end, and tells what came: argv are the URL, a file for the planes, and one hwaccel or more.
 _READER = """
 import json, sys
 import numpy as np
 from streamseg.errors import StreamsegError
 from streamseg.sources import open_source
-told, planes = {}, []
-try:
-    source = open_source(sys.argv[1], hwaccel=sys.argv[2])
-    told.update(decoder=source.info.decoder, original_wh=source.info.original_wh)
+url, file, *asked = sys.argv[1:]
+all_told, all_planes = [], {}
+for hwaccel in asked:
+    told, planes = {}, []
     try:
-        while (frame := source.read()) is not None:
-            planes.append(frame.planes)
-    finally:
-        told.update(notices=list(source.notices), counts=dict(source.counts))
-        source.close()
-except StreamsegError as error:
-    told.update(error=str(error), kind=type(error).__name__)
-np.save(sys.argv[3], np.array(planes))
-print(json.dumps(told))
+        source = open_source(url, hwaccel=hwaccel)
+        told.update(decoder=source.info.decoder, original_wh=source.info.original_wh)
+        try:
+            while (frame := source.read()) is not None:
+                planes.append(frame.planes)
+        finally:
+            told.update(notices=list(source.notices), counts=dict(source.counts))
+            source.close()
+    except StreamsegError as error:
+        told.update(error=str(error), kind=type(error).__name__)
+    all_told.append(told)
+    all_planes[hwaccel] = np.array(planes)
+np.savez(file, **all_planes)
+print(json.dumps(all_told))
 """
 
 
@@ -56,13 +61,14 @@ def run(libraries: Path, *words: str, fails: str = "") -> subprocess.CompletedPr
 
 
 def read(
-    libraries: Path, url: str, hwaccel: str, scratch: Path, *, fails: str = ""
-) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """What reading `url` told, and (n, H * 3 / 2, W) uint8, the planes of all its frames."""
-    into = scratch / "planes.npy"
-    done = run(libraries, "-c", _READER, url, hwaccel, str(into), fails=fails)
+    libraries: Path, scratch: Path, url: str, *asked: str, fails: str = ""
+) -> list[tuple[dict[str, Any], NDArray[np.uint8]]]:
+    """For each hwaccel that is asked for: what reading told, and (n, H * 3 / 2, W) uint8, the planes of all frames."""
+    into = scratch / "planes.npz"
+    done = run(libraries, "-c", _READER, url, str(into), *asked, fails=fails)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), np.load(into)
+    with np.load(into) as planes:
+        return [(told, planes[hwaccel]) for told, hwaccel in zip(json.loads(done.stdout), asked, strict=True)]
 
 
 def write_clip(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from pathlib import Path
 
 import av
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from streamseg.cli import main
-from streamseg.errors import SourceLostError, SourceOpenError
+from streamseg.errors import SourceAbsentError, SourceLostError, SourceOpenError
 from streamseg.libav import fill_plane
 from streamseg.sources import hardware, open_source
 from streamseg.sources.conform import Conformer, colour_of
@@ -30,21 +31,22 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_stand_in
-@pytest.mark.parametrize("asked", ["cuda", "cuda:0", "auto"])
-def test_a_card_decodes_a_file(libraries: Path, tmp_path: Path, asked: str) -> None:
+def test_a_card_decodes_a_file(libraries: Path, tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     nvidia_parts.write_clip(clip, "libx264", (320, 182))
-    told, planes = nvidia_parts.read(libraries, str(clip), asked, tmp_path)
-    assert told["decoder"] == "h264 on cuda"
-    assert told["notices"] == (["decoded by h264 on cuda"] if asked == "auto" else [])
-    np.testing.assert_array_equal(planes, [nvidia_parts.expected_planes(n, 320, 182) for n in range(4)])
+    found = nvidia_parts.read(libraries, tmp_path, str(clip), "cuda", "cuda:0", "auto", "cuda:7")
+    for told, planes in found[:3]:
+        assert told["decoder"] == "h264 on cuda"
+        np.testing.assert_array_equal(planes, [nvidia_parts.expected_planes(n, 320, 182) for n in range(4)])
+    assert [told["notices"] for told, _ in found[:3]] == [[], [], ["decoded by h264 on cuda"]]
+    assert "cannot decode with cuda:7: device 7 does not open" in found[3][0]["error"]
 
 
 @needs_stand_in
 def test_odd_sizes_are_padded_as_in_software(libraries: Path, tmp_path: Path) -> None:
     clip = tmp_path / "clip.mkv"
     nvidia_parts.write_clip(clip, "libvpx-vp9", (161, 91), **{"lag-in-frames": "0"})
-    told, planes = nvidia_parts.read(libraries, str(clip), "cuda", tmp_path)
+    ((told, planes),) = nvidia_parts.read(libraries, tmp_path, str(clip), "cuda")
     assert told["original_wh"] == [161, 91]
     assert told["notices"] == ["161x91 padded to 162x92"]
     # FFmpeg does not download the last row of halved chroma.
@@ -57,10 +59,22 @@ def test_ten_bits_become_eight(libraries: Path, tmp_path: Path) -> None:
     nvidia_parts.write_clip(
         clip, "libx265", (320, 182), "yuv420p10le", **{"x265-params": "log-level=error:bframes=0:range=full"}
     )
-    told, planes = nvidia_parts.read(libraries, str(clip), "cuda", tmp_path)
+    ((told, planes),) = nvidia_parts.read(libraries, tmp_path, str(clip), "cuda")
     assert told["decoder"] == "hevc on cuda"
     assert told["notices"] == ["10-bit picture reduced to 8 bits"]
     np.testing.assert_array_equal(planes, [nvidia_parts.expected_planes(n, 320, 182) for n in range(4)])
+
+
+@needs_stand_in
+def test_interlaced_pictures_of_a_card_are_deinterlaced(libraries: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    nvidia_parts.write_clip(clip, "libx264", (320, 192), flags="+ilme+ildct")
+    ((told, planes),) = nvidia_parts.read(libraries, tmp_path, str(clip), "cuda")
+    assert told["decoder"] == "h264 on cuda"
+    assert told["notices"] == ["interlaced: deinterlaced with bwdif, one frame out for each frame in"]
+    # Every other row is as it came, and the picture has no edges that could be guessed otherwise.
+    kept = [(planes[n, :192] == nvidia_parts.expected_planes(n, 320, 192)[:192]).all(axis=1) for n in range(4)]
+    assert np.mean(kept) >= 0.5
 
 
 @needs_stand_in
@@ -68,10 +82,10 @@ def test_a_card_decodes_a_stream_in_its_child_process(libraries: Path, tmp_path:
     clip = tmp_path / "clip.mkv"
     nvidia_parts.write_clip(clip, "libx264", (320, 182))
     with serving(clip.read_bytes()) as server:
-        told, planes = nvidia_parts.read(libraries, f"{server.url}/clip.mkv", "auto", tmp_path)
+        ((told, planes),) = nvidia_parts.read(libraries, tmp_path, f"{server.url}/clip.mkv", "auto")
         assert told["decoder"] == "h264 on cuda"
         np.testing.assert_array_equal(planes, [nvidia_parts.expected_planes(n, 320, 182) for n in range(4)])
-        told, _ = nvidia_parts.read(libraries, f"{server.url}/clip.mkv", "cuda", tmp_path, fails="device")
+        ((told, _),) = nvidia_parts.read(libraries, tmp_path, f"{server.url}/clip.mkv", "cuda", fails="device")
     assert told["kind"] == "SourceOpenError"
     assert "cannot decode with cuda: it does not open" in told["error"]
 
@@ -100,11 +114,10 @@ opener.close()
 def test_where_the_card_does_not_take_the_stream(libraries: Path, tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     nvidia_parts.write_clip(clip, "libx264", (320, 182))
-    told, planes = nvidia_parts.read(libraries, str(clip), "auto", tmp_path, fails="decoder")
+    (told, planes), (refused, _) = nvidia_parts.read(libraries, tmp_path, str(clip), "auto", "cuda", fails="decoder")
     assert (told["decoder"], len(planes)) == ("h264", 4)
     assert told["notices"] == ["cuda opens, but does not decode this h264; decoded in software"]
-    told, _ = nvidia_parts.read(libraries, str(clip), "cuda", tmp_path, fails="decoder")
-    assert told["error"] == (
+    assert refused["error"] == (
         "cannot decode with cuda: cuda opens, but does not decode this h264; choose --hwaccel none"
     )
 
@@ -113,7 +126,7 @@ def test_where_the_card_does_not_take_the_stream(libraries: Path, tmp_path: Path
 def test_a_card_that_stops_is_an_error_and_no_shorter_video(libraries: Path, tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     nvidia_parts.write_clip(clip, "libx264", (320, 182), frames=60)
-    told, planes = nvidia_parts.read(libraries, str(clip), "auto", tmp_path, fails="9")
+    ((told, planes),) = nvidia_parts.read(libraries, tmp_path, str(clip), "auto", fails="9")
     assert 0 < len(planes) <= 9
     assert told["kind"] == "SourceLostError"
     assert told["error"] == "cuda decoded none of the last 31 packets; choose --hwaccel none"
@@ -123,11 +136,10 @@ def test_a_card_that_stops_is_an_error_and_no_shorter_video(libraries: Path, tmp
 def test_a_codec_that_no_card_takes(libraries: Path, tmp_path: Path) -> None:
     clip = tmp_path / "clip.avi"
     nvidia_parts.write_clip(clip, "huffyuv", (320, 182), "yuv422p")
-    told, planes = nvidia_parts.read(libraries, str(clip), "auto", tmp_path)
+    (told, planes), (refused, _) = nvidia_parts.read(libraries, tmp_path, str(clip), "auto", "cuda")
     assert (told["decoder"], len(planes)) == ("huffyuv", 4)
     assert told["notices"] == ["the decoder huffyuv cannot use cuda; it knows no hardware; decoded in software"]
-    told, _ = nvidia_parts.read(libraries, str(clip), "cuda", tmp_path)
-    assert told["kind"] == "SourceOpenError"
+    assert refused["kind"] == "SourceOpenError"
 
 
 @needs_stand_in
@@ -224,3 +236,15 @@ def test_lost_is_not_open() -> None:
         found._kind, found._surface, found._context, found._taken = "cuda", "cuda", Context, taken
         with pytest.raises(error, match="choose --hwaccel none"):
             found.take(av.VideoFrame(64, 64, "yuv420p"))
+
+
+def test_what_is_missing_here_is_told_although_the_peer_is_absent() -> None:
+    absent = next(kind for kind in KINDS if kind not in hardware.hwdevices_available())
+    with socket.socket() as port:  # bound and not listening: nobody answers, and nobody else takes it
+        port.bind(("127.0.0.1", 0))
+        url = f"rtsp://127.0.0.1:{port.getsockname()[1]}/1"
+        with pytest.raises(SourceOpenError, match=f"built without {absent}") as error:
+            open_source(url, hwaccel=absent)
+        assert not isinstance(error.value, SourceAbsentError)
+        with pytest.raises(SourceAbsentError, match="connection refused"):
+            open_source(url, hwaccel="auto")

@@ -69,9 +69,7 @@ class _Refused(Exception):  # noqa: N818 - a state
 
 def serve_streams(host: Host) -> None:
     """Open one stream after the other, as the parent asks; the entry of the child process."""
-    # The library's own printing, not its way through Python's logging, which can deadlock with decoder threads.
-    av.logging.set_level(av.logging.WARNING)
-    av.logging.restore_default_callback()
+    _let_it_print()
     host.send(Closed())
     while True:
         message = host.receive(None)
@@ -87,6 +85,22 @@ def serve_streams(host: Host) -> None:
             host.send(Closed())
         elif isinstance(message, Close):
             host.send(Closed())
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep the library from printing: what it prints is taken for the peer's reason to fail."""
+    av.logging.set_level(None)
+    try:
+        yield
+    finally:
+        _let_it_print()
+
+
+def _let_it_print() -> None:
+    """The library by itself, not through Python's logging, which can deadlock with decoder threads."""
+    av.logging.set_level(av.logging.WARNING)
+    av.logging.restore_default_callback()
 
 
 class _Reading:
@@ -145,7 +159,8 @@ class _Reading:
     def _open(self) -> None:
         request = self._request
         # Before the peer is asked: what is missing here is told although nothing is there.
-        self._hardware = Hardware(request.hwaccel, self._notices.append)
+        with _unheard():
+            self._hardware = Hardware(request.hwaccel, self._notices.append)
         self._container = av.open(
             request.url,
             format=request.format,
