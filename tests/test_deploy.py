@@ -92,6 +92,7 @@ def unit(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.realparts
 @needs_systemd
 def test_systemd_takes_the_unit_without_a_word(unit: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
@@ -100,6 +101,7 @@ def test_systemd_takes_the_unit_without_a_word(unit: Path) -> None:
     assert done.returncode == 0 or not told
 
 
+@pytest.mark.realparts
 @needs_systemd
 def test_unit_is_well_confined(unit: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=25", "--no-pager", str(unit)]
@@ -121,6 +123,7 @@ def test_unit_is_watched_and_not_restarted_for_a_wrong_setting() -> None:
     assert own.source.wait == "yes", "at boot, a camera may be there later than the service"
 
 
+@pytest.mark.realparts
 @pytest.mark.skipif(shutil.which("desktop-file-validate") is None, reason="desktop-file-validate is not installed")
 def test_desktop_entry_is_valid() -> None:
     done = subprocess.run(

@@ -155,6 +155,36 @@ def test_a_signal_ends_it_soon_and_completes_every_file(
     assert [line["index"] for line in lines] == sorted({line["index"] for line in lines}), "no line for a stand-in"
 
 
+def test_the_service_manager_is_told_of_every_step(
+    network: Path, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What systemd goes by with `Type=notify` and a watchdog."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "2000000")
+
+        def told(wanted: str) -> list[str]:
+            """The lines of the first message that holds this one, after signs of life alone."""
+            while wanted not in (lines := manager.recv(1000).decode().splitlines()):
+                assert lines[0] == "WATCHDOG=1", lines
+            return lines
+
+        config = tmp_path / "live.yaml"
+        config.write_text(f"source: {{url: '{PATTERN}'}}\noutput: {{sinks: ['null:']}}\nmodel: {{name: {network}}}\n")
+        process = start("--config", config)
+        assert told("READY=1") == ["READY=1"]
+        (_, status) = told("WATCHDOG=1")
+        assert status.startswith("STATUS=")
+        process.send_signal(signal.SIGHUP)
+        assert told("RELOADING=1")[1].startswith("MONOTONIC_USEC=")
+        assert told("READY=1") == ["READY=1"]
+        process.send_signal(signal.SIGTERM)
+        assert told("STOPPING=1") == ["STOPPING=1"]
+        assert process.wait(30) == 128 + signal.SIGTERM
+
+
 def test_sighup_changes_the_background_without_losing_a_frame(network: Path, tmp_path: Path, start: Start) -> None:
     config = tmp_path / "live.yaml"
 

@@ -261,12 +261,13 @@ class _Watch:
             self._notifier.ready()
             with self._shown() as show:
                 told = 0.0
+                tell_every_s = min(1.0, self._notifier.watchdog_every_s or 1.0)
                 while not fleet.wait(0.1 if signals.received else 0.2):
                     self._remark()
                     if signals.reload and reload is not None:
                         self._reload(reload)
                         signals.reload = False
-                    if time.monotonic() - told >= 1.0:
+                    if time.monotonic() - told >= tell_every_s:
                         told = time.monotonic()
                         self._sample = fleet.sample()
                         if fleet.is_moving():
