@@ -32,7 +32,7 @@ from streamseg.config import Settings
 from streamseg.effects import Background, BlurredRoom
 from streamseg.frame import Output
 from streamseg.pixels.blend import over
-from streamseg.pixels.planes import coarse_luma
+from streamseg.pixels.planes import coarse_luma, halve
 from streamseg.segment.inspect import inspect_onnx
 from streamseg.segment.load import load_segmenter
 from streamseg.segment.result import Matte
@@ -113,9 +113,10 @@ def main() -> int:
                     alpha = effect.opacity(frame, Matte(matte, (frame.width, frame.height)).matte(None))
                 out = np.empty_like(frame.planes)
                 with timed("blur"):
-                    background = backdrop(frame, alpha, out)
+                    half_alpha = halve(alpha)
+                    background = backdrop(frame, alpha, half_alpha, out)
                 with timed("blend"):
-                    over(frame.planes, background, alpha, out)
+                    over(frame.planes, background, alpha, out, half_alpha=half_alpha)
                 with timed("encode"):
                     sink.write(Output(frame.with_picture(out)))
                 count += 1

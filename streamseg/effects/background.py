@@ -16,7 +16,7 @@ from streamseg.pixels.blur import blur_background
 from streamseg.pixels.decontaminate import decontaminate
 from streamseg.pixels.fit import Fit, fit_planes
 from streamseg.pixels.guided import edge_curve, guided_upsample, plain_upsample
-from streamseg.pixels.planes import half_luma, split, yuv_colour
+from streamseg.pixels.planes import half_luma, halve, split, yuv_colour
 from streamseg.segment.result import Segmentation
 
 __all__ = ["Backdrop", "Background", "BlurredRoom", "Edges", "Pictures", "PlainColour"]
@@ -25,12 +25,13 @@ __all__ = ["Backdrop", "Background", "BlurredRoom", "Edges", "Pictures", "PlainC
 class Backdrop(Protocol):
     """What stands behind the subject."""
 
-    def __call__(self, frame: Frame, alpha: Plane, out: Plane) -> Plane:
+    def __call__(self, frame: Frame, alpha: Plane, half_alpha: Plane, out: Plane) -> Plane:
         """The background for `frame`.
 
         Args:
             frame: the picture whose background it is: size, colour and time are taken from it.
             alpha: (H, W) uint8, where the subject is.
+            half_alpha: (H / 2, W / 2) uint8, the same at half size.
             out: (H * 3 / 2, W) uint8, scratch space of the picture's size.
 
         Returns:
@@ -45,9 +46,10 @@ class BlurredRoom:
     def __init__(self, strength: float) -> None:
         self._strength = strength
 
-    def __call__(self, frame: Frame, alpha: Plane, out: Plane) -> Plane:
+    def __call__(self, frame: Frame, alpha: Plane, half_alpha: Plane, out: Plane) -> Plane:
         """Blur what is not the subject, see `Backdrop`."""
-        return blur_background(frame.planes, alpha, self._strength, out, half=half_luma(frame))
+        half = half_luma(frame)
+        return blur_background(frame.planes, alpha, self._strength, out, half=half, half_alpha=half_alpha)
 
 
 class PlainColour:
@@ -56,7 +58,7 @@ class PlainColour:
     def __init__(self, rgb: tuple[int, int, int]) -> None:
         self._rgb = rgb
 
-    def __call__(self, frame: Frame, alpha: Plane, out: Plane) -> Plane:
+    def __call__(self, frame: Frame, alpha: Plane, half_alpha: Plane, out: Plane) -> Plane:
         """Fill with the colour, see `Backdrop`."""
         for plane, value in zip(split(out), yuv_colour(self._rgb, frame.colour, frame.height), strict=True):
             plane[:] = value
@@ -77,7 +79,7 @@ class Pictures:
         self._fit = fit
         self._shown: tuple[Frame, tuple[int, int], Plane] | None = None
 
-    def __call__(self, frame: Frame, alpha: Plane, out: Plane) -> Plane:
+    def __call__(self, frame: Frame, alpha: Plane, half_alpha: Plane, out: Plane) -> Plane:
         """The picture of this moment, fitted, see `Backdrop`."""
         picture, size_wh = self._at(frame.seconds), (frame.width, frame.height)
         if self._shown is None or self._shown[0] is not picture or self._shown[1] != size_wh:
@@ -147,7 +149,8 @@ class Background:
         # The sinks still read the last picture while this one is made: each gets an array of its own.
         out = np.empty_like(frame.planes)
         with self._timed("backdrop"):
-            background = self._backdrop(frame, alpha, out)
+            half_alpha = halve(alpha)
+            background = self._backdrop(frame, alpha, half_alpha, out)
         with self._timed("blend"):
             foreground = frame.planes
             if self._edges.decontaminate:
@@ -156,7 +159,7 @@ class Background:
                 if foreground is frame.planes:
                     foreground = foreground.copy()
                 light_wrap(foreground, background, alpha, self._wrap)
-            over(foreground, background, alpha, out)
+            over(foreground, background, alpha, out, half_alpha=half_alpha)
         return Output(frame.with_picture(out), segmentation, alpha)
 
     def opacity(self, frame: Frame, matte: NDArray[np.float32] | None) -> Plane:

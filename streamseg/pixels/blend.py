@@ -12,7 +12,9 @@ from streamseg.pixels.tiles import STRIP_ROWS
 __all__ = ["blank", "light_wrap", "over", "over_plane"]
 
 
-def over(foreground: Plane, background: Plane, alpha: Plane, out: Plane) -> Plane:
+def over(
+    foreground: Plane, background: Plane, alpha: Plane, out: Plane, *, half_alpha: Plane | None = None
+) -> Plane:
     """Blend the foreground over the background by a straight opacity, in all three planes.
 
     Args:
@@ -20,6 +22,7 @@ def over(foreground: Plane, background: Plane, alpha: Plane, out: Plane) -> Plan
         background: the same shape and colour.
         alpha: (H, W) uint8; 255 shows the foreground alone. Chroma uses the mean of two by two.
         out: (H * 3 / 2, W) uint8 to write into; may be `background` itself, not `foreground`.
+        half_alpha: the opacity at half size, see `halve`, where it is known already.
 
     Raises:
         ValueError: the shapes do not fit together.
@@ -34,9 +37,10 @@ def over(foreground: Plane, background: Plane, alpha: Plane, out: Plane) -> Plan
     fore_y, fore_u, fore_v = split(foreground)
     back_y, back_u, back_v = split(background)
     over_plane(fore_y, back_y, alpha, y)
-    alpha_half = halve(alpha)
-    over_plane(fore_u, back_u, alpha_half, u)
-    over_plane(fore_v, back_v, alpha_half, v)
+    if half_alpha is None:
+        half_alpha = halve(alpha)
+    over_plane(fore_u, back_u, half_alpha, u)
+    over_plane(fore_v, back_v, half_alpha, v)
     return out
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamseg.frame import Plane
 from streamseg.pixels.planes import double, shrink
-from streamseg.pixels.tiles import enlarge, tiles
+from streamseg.pixels.tiles import Tile, enlarge, tiles
 
 __all__ = ["coefficient_factor", "edge_curve", "fit_grid", "guided_upsample", "plain_upsample"]
 
@@ -63,13 +63,13 @@ def guided_upsample(
     _spread(level if curve is None else cv2.LUT(level, curve), factor, opacity)
     reach = max(1, round(radius * near.shape[0] / factor))
     busy = _busy(level, reach, curve)
-    if busy.any():
-        # The fit reads two windows further than what is applied; where tiles reach further, the target itself stands.
-        box = _bounds(busy, 2 * reach + 1)
-        slope, offset = np.zeros_like(target), target.copy()
-        slope[box], offset[box] = _trusting(*_coefficients(guide[box], target[box], reach, epsilon), target[box])
+    # The fit reads two windows further than what is applied.
+    box = _bounds(busy, 2 * reach + 1)
+    if box is not None:
+        slope, offset = _coefficients(guide[box.cells], target[box.cells], reach, epsilon)
         offset *= np.float32(255)
-        _apply(slope, offset, busy, _without_texture(near, box, factor), curve, opacity)
+        pixels = box.pixels(factor, near.shape)
+        _apply(slope, offset, busy[box.cells], factor, _without_texture(near, pixels), curve, opacity[pixels])
     for finer in levels[-2::-1]:
         opacity = double(opacity)[: finer.shape[0], : finer.shape[1]]
     return opacity
@@ -131,18 +131,25 @@ def fit_grid(
     fine += 1
     np.divide(np.float32(1 / (1 - 2 * _SURE)), fine, out=fine)
     fine -= np.float32(_SURE / (1 - 2 * _SURE))
-    np.maximum(fine, 0, out=fine)
-    return np.minimum(fine, 1, out=fine)
+    # Four times faster here than numpy's maximum and minimum.
+    cv2.threshold(fine, 0, 0, cv2.THRESH_TOZERO, fine)
+    return cv2.threshold(fine, 1, 0, cv2.THRESH_TRUNC, fine)[1]
 
 
 def _coefficients(guide: _Floats, target: _Floats, radius: int, epsilon: float) -> tuple[_Floats, _Floats]:
-    """Slope a and offset b of target = a * guide + b, fitted in every window and averaged over those that overlap."""
+    """Slope a and offset b of target = a * guide + b, fitted in every window and averaged over those that overlap.
+
+    They fade to the target itself, a = 0, where that is sure: weight 4 p (1 - p) of its 3 by 3 mean.
+    """
     window = (2 * radius + 1, 2 * radius + 1)
 
     def mean(values: _Floats) -> _Floats:
         return cv2.blur(values, window, borderType=cv2.BORDER_REFLECT_101)
 
     mean_guide, mean_target = mean(guide), mean(target)
+    weight = mean_target.copy() if radius == 1 else cv2.blur(target, (3, 3))
+    weight -= weight * weight
+    weight *= 4
     variance = mean(guide * guide)
     variance -= mean_guide * mean_guide
     np.maximum(variance, 0, out=variance)
@@ -151,17 +158,7 @@ def _coefficients(guide: _Floats, target: _Floats, radius: int, epsilon: float) 
     slope -= mean_guide * mean_target
     slope /= variance
     mean_target -= slope * mean_guide
-    return mean(slope), mean(mean_target)
-
-
-def _trusting(slope: _Floats, offset: _Floats, target: _Floats) -> tuple[_Floats, _Floats]:
-    """The coefficients, fading to the target itself where the target is sure: weight 4 p (1 - p) of its 3 by 3 mean.
-
-    Changes `slope` and `offset`.
-    """
-    weight = cv2.blur(target, (3, 3))
-    weight -= weight * weight
-    weight *= 4
+    slope, offset = mean(slope), mean(mean_target)
     slope *= weight
     offset -= target
     offset *= weight
@@ -169,15 +166,10 @@ def _trusting(slope: _Floats, offset: _Floats, target: _Floats) -> tuple[_Floats
     return slope, offset
 
 
-def _without_texture(luma: Plane, box: tuple[slice, slice], factor: int) -> Plane:
-    """The luma with its part under the cells of `box` averaged: grass and cloth are finer than a subject's outline."""
-    height, width = luma.shape
-    side = 2 * round(height / 360) + 1
-    rows = slice(box[0].start * factor, min(box[0].stop * factor, height))
-    columns = slice(box[1].start * factor, min(box[1].stop * factor, width))
-    smooth = np.empty_like(luma)
-    cv2.blur(luma[rows, columns], (side, side), smooth[rows, columns])
-    return smooth
+def _without_texture(luma: Plane, pixels: tuple[slice, slice]) -> Plane:
+    """The part of the luma, averaged over a few pixels: grass and cloth are finer than a subject's outline."""
+    side = 2 * round(luma.shape[0] / 360) + 1
+    return cv2.blur(luma[pixels], (side, side))
 
 
 def _busy(level: Plane, reach: int, curve: Plane | None) -> NDArray[np.bool_]:
@@ -193,20 +185,26 @@ def _busy(level: Plane, reach: int, curve: Plane | None) -> NDArray[np.bool_]:
     return not_clear & not_opaque
 
 
-def _bounds(busy: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
-    """The rectangle around all busy cells, so many cells wider on every side."""
-    spans = []
-    for axis in (1, 0):
-        hits = np.flatnonzero(busy.any(axis=axis))
-        spans.append(slice(max(int(hits[0]) - margin, 0), int(hits[-1]) + 1 + margin))
-    return spans[0], spans[1]
+def _bounds(busy: NDArray[np.bool_], margin: int) -> Tile | None:
+    """The rectangle around all busy cells, so many cells wider on every side; None where there are none."""
+    left, top, width, height = cv2.boundingRect(busy.view(np.uint8))
+    if not width:
+        return None
+    rows, columns = busy.shape
+    bottom, right = min(top + height + margin, rows), min(left + width + margin, columns)
+    return Tile(max(top - margin, 0), bottom, max(left - margin, 0), right)
 
 
 def _apply(
-    slope: _Floats, offset: _Floats, busy: NDArray[np.bool_], luma: Plane, curve: Plane | None, out: Plane
+    slope: _Floats,
+    offset: _Floats,
+    busy: NDArray[np.bool_],
+    factor: int,
+    luma: Plane,
+    curve: Plane | None,
+    out: Plane,
 ) -> None:
-    """Write slope * luma + offset, in levels and through the curve, where cells of the coefficients' grid are busy."""
-    factor = coefficient_factor(luma.shape[0])
+    """Write slope * luma + offset, in levels and through the curve, where cells of `factor` pixels are busy."""
     for tile in tiles(busy, factor):
         rows_px, columns_px = tile.pixels(factor, luma.shape)
         block = out[rows_px, columns_px]

@@ -26,6 +26,11 @@ class Tile(NamedTuple):
     left: int
     right: int
 
+    @property
+    def cells(self) -> tuple[slice, slice]:
+        """The rows and columns of the grid."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
     def pixels(self, factor: int, shape_hw: tuple[int, ...]) -> tuple[slice, slice]:
         """The rows and columns that the block covers in a picture whose cells are `factor` pixels wide."""
         height, width = shape_hw
