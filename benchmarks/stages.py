@@ -1,6 +1,6 @@
 """What every stage but the network costs at 720p, in CPU time of the whole process, one stage after the other.
 
-    python benchmarks/stages.py --material FOLDER [--height 720] [--json out.json]
+    python benchmarks/stages.py --material FOLDER [--height 720] [--encoder NAME:OPTIONS] [--json out.json]
 
 Decode (one thread), scale to the network's input, post-process, matte, smooth, guided upsample, blur, blend, encode
 with libx264 ultrafast (one thread). CPU time is that of all the process's threads, so nothing hides in a helper thread.
@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--height", type=int, default=720)
     parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--encoder", default="libx264:preset=ultrafast")
     parser.add_argument("--quality", default="medium", help="of the encoder; the default of `run` is high")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -88,7 +89,7 @@ def main() -> int:
             sink = open_sink(
                 str(Path(name) / f"out{turn}.mkv"),
                 source.info,
-                encoder="libx264:preset=ultrafast",
+                encoder=args.encoder,
                 quality=args.quality,
                 threads=1,
             )

@@ -22,6 +22,7 @@ __all__ = [
     "matrix_name",
     "moved",
     "plane_view",
+    "plane_views",
     "reason",
     "tag",
 ]
@@ -75,12 +76,21 @@ def moved(packet: Packet, track: Track, by_s: float) -> Packet:
 
 def plane_view(picture: av.VideoFrame, index: int) -> Plane:
     """(h, w) uint8 view of a plane with one byte a sample, or (h, w * n) of one with n, without the rows' padding."""
-    plane: Any = picture.planes[index]
+    return _rows(picture.planes[index], picture.format, index)
+
+
+def plane_views(picture: av.VideoFrame) -> list[Plane]:
+    """All planes as `plane_view` gives them; each look at `picture.planes` makes them all anew."""
+    pixel_format = picture.format
+    return [_rows(plane, pixel_format, index) for index, plane in enumerate(picture.planes)]
+
+
+def _rows(plane: Any, pixel_format: Any, index: int) -> Plane:
     line = abs(plane.line_size)
     rows = np.frombuffer(plane, np.uint8).reshape(-1, line)[: plane.height]
     if plane.line_size < 0:
         rows = rows[::-1]
-    return rows[:, : plane.width * _bytes_per_sample(picture.format, index)]
+    return rows[:, : plane.width * _bytes_per_sample(pixel_format, index)]
 
 
 def fill_plane(target: Any, plane: Plane) -> None:

@@ -164,6 +164,15 @@ def test_samples_survive_a_lossless_encoder(tmp_path: Path) -> None:
             np.testing.assert_array_equal(picture.to_ndarray(format="yuv420p"), clips.planes(2, 320, 180))
 
 
+def test_a_quantiser_among_the_options_takes_the_place_of_the_quality(tmp_path: Path) -> None:
+    sizes = []
+    for quantiser in (10, 40):
+        path = tmp_path / f"{quantiser}.mkv"
+        write_all(open_sink(str(path), clips.info(), encoder=f"libx264:preset=ultrafast,qp={quantiser}"), outputs(3))
+        sizes.append(path.stat().st_size)
+    assert sizes[0] > 2 * sizes[1]
+
+
 @pytest.mark.parametrize("size_wh", [(322, 182), (318, 178), (34, 30), (2, 2)])
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a_%d.png", "m.webm", "m.mkv"])
 def test_heights_that_are_no_multiple_of_four(name: str, size_wh: tuple[int, int], tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ import numpy as np
 
 from streamseg.frame import Plane
 from streamseg.pixels.planes import halve, split
-from streamseg.pixels.tiles import STRIP_ROWS
 
 __all__ = ["blank", "light_wrap", "over", "over_plane"]
 
+# Pixels that are blended at once: more of them leave the caches before they are used again, fewer take more calls.
+_STRIP_PX = 330_000
 
-def over(
-    foreground: Plane, background: Plane, alpha: Plane, out: Plane, *, half_alpha: Plane | None = None
-) -> Plane:
+
+def over(foreground: Plane, background: Plane, alpha: Plane, out: Plane, *, half_alpha: Plane | None = None) -> Plane:
     """Blend the foreground over the background by a straight opacity, in all three planes.
 
     Args:
@@ -47,8 +47,9 @@ def over(
 def over_plane(foreground: Plane, background: Plane, alpha: Plane, out: Plane) -> None:
     """Blend one plane over another by an opacity of the same shape; `out` may be either of them."""
     scale = 1 / 255
-    for top in range(0, alpha.shape[0], STRIP_ROWS):
-        rows = slice(top, top + STRIP_ROWS)
+    step = max(1, _STRIP_PX // alpha.shape[1])
+    for top in range(0, alpha.shape[0], step):
+        rows = slice(top, top + step)
         weight = alpha[rows]
         # Both products are rounded: a clear or an opaque pixel keeps its value to the bit.
         shown = cv2.multiply(foreground[rows], weight, scale=scale)

@@ -213,7 +213,10 @@ def _apply(
         np.multiply(opacity, luma[rows_px, columns_px], out=opacity)
         # Adding into 8 bits rounds and saturates in one pass.
         level = cv2.add(opacity, enlarge(offset, tile, factor)[:height, :width], dtype=cv2.CV_8U)
-        block[:] = level if curve is None else cv2.LUT(level, curve)
+        if curve is None:
+            block[:] = level
+        else:
+            cv2.LUT(level, curve, block)
 
 
 def _spread(flat: Plane, factor: int, out: Plane) -> None:

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STRIP_ROWS", "Tile", "enlarge", "tiles"]
+__all__ = ["Tile", "enlarge", "tiles"]
 
 # Rows of a strip, at full scale: its operands and results then stay in the second-level cache.
-STRIP_ROWS = 128
+_STRIP_ROWS = 128
 
 # Runs of busy cells that are nearer to each other than this are one: a few more calls cost as much as that many pixels.
 _JOIN_PX = 128
@@ -40,7 +40,7 @@ class Tile(NamedTuple):
 
 def tiles(busy: NDArray[np.bool_], factor: int) -> Iterator[Tile]:
     """Blocks that together cover the busy cells of a grid, (rows, columns) bool, of `factor` pixels a cell."""
-    step = max(1, STRIP_ROWS // factor)
+    step = max(1, _STRIP_ROWS // factor)
     for top in range(0, busy.shape[0], step):
         bottom = min(top + step, busy.shape[0])
         columns: NDArray[np.bool_] = np.asarray(busy[top:bottom].any(axis=0))

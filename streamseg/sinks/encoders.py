@@ -168,7 +168,8 @@ def choose_encoding(
         url: for messages.
         encoder: its FFmpeg name or a short one such as ``h265``, options behind a colon:
             ``libx264:preset=ultrafast,tune=film``; None takes the container's usual one, which every machine has, and
-            "auto" one of a graphics card where that really encodes a picture, else the usual one.
+            "auto" one of a graphics card where that really encodes a picture, else the usual one. ``qp=22`` among the
+            options takes the place of the quality.
         quality: ``low``, ``medium``, ``high`` (the default), ``lossless`` or the encoder's own number.
         alpha: the pictures have opacity.
         size_wh: of the pictures.
@@ -204,6 +205,8 @@ def choose_encoding(
         if not equals:
             raise SinkOpenError(f"cannot write {url}: encoder option {pair!r} is not of the form name=value")
         options[key.strip()] = value.strip()
+    if "qp" in options:
+        options.pop("crf", None)  # beside it libx264 and libx265 would not look at the quantiser
     return Encoding(codec.name, pixel_format, options, qscale, codec.name not in _INTRA)
 
 

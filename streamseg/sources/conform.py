@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from streamseg.frame import Colour, Plane
-from streamseg.libav import Chain, matrix_name, plane_view
+from streamseg.libav import Chain, matrix_name, plane_view, plane_views
 
 __all__ = ["PICTURE_COLOUR", "UPRIGHT", "Conformer", "Turn", "colour_of"]
 
@@ -191,15 +191,15 @@ class Conformer:
 
     def _planes(self, picture: av.VideoFrame) -> Plane:
         name = picture.format.name
-        y = plane_view(picture, 0)
+        y, *chroma = plane_views(picture)
         if name == "nv12":
-            pairs = plane_view(picture, 1)
+            pairs = chroma[0]
             pairs = pairs.reshape(pairs.shape[0], -1, 2)
             return self._upright(y, cv2.extractChannel(pairs, 0), cv2.extractChannel(pairs, 1))
         if name == "gray":
             neutral = np.full(((y.shape[0] + 1) // 2, (y.shape[1] + 1) // 2), 128, np.uint8)
             return self._upright(y, neutral, neutral)
-        return self._upright(y, plane_view(picture, 1), plane_view(picture, 2))
+        return self._upright(y, *chroma)
 
     def _of_rgb(self, picture: av.VideoFrame) -> Plane:
         """From RGB to full range, rounded: the scaler cuts off, which tints by half a level."""
