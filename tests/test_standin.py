@@ -166,6 +166,19 @@ def test_a_failing_network_shows_the_slate_and_comes_back(caplog: pytest.LogCapt
     assert bench.metrics.get("frames that could not be processed") == 3
 
 
+def test_a_network_that_fails_now_and_then_does_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    for index in range(3600):
+        bench.broken = index % 2 == 1
+        bench.frame(index / 30)
+        assert bench.closed.failing == ("out of memory" if bench.broken else "")
+    assert len(caplog.records) == 2, "once a minute"
+    bench.broken = True
+    for index in range(3600, 10800, 10):
+        bench.frame(index / 30)
+    assert len(caplog.records) <= 3, "what lasts is said once"
+
+
 def test_a_programming_mistake_is_not_hidden() -> None:
     def process(frame: Frame) -> Output:
         raise ZeroDivisionError

@@ -22,6 +22,8 @@ _STALL_S = 0.5
 _STALL_INTERVALS = 3
 _STEP_S = 0.001
 _LONGEST_INTERVAL_S = 60.0
+# What comes and goes with every other frame is said so often, not fifteen times a second.
+_SAID_EVERY_S = 60.0
 
 
 class FailClosed:
@@ -33,7 +35,8 @@ class FailClosed:
     back until now, as a delayed picture is, is not shown after it.
 
     Args:
-        process: makes the composites; a `StreamsegError` from it shows the slate and is said once.
+        process: makes the composites; a `StreamsegError` from it shows the slate and is said once, and again after a
+            minute where it comes and goes.
         slate: ``slate(state)`` gives the safe picture as a frame, whose time is replaced here.
         state: one line about why nothing comes, for the slate.
         metrics: counts ``pictures repeated``, ``slates shown``, ``frames that could not be processed`` and ``pictures
@@ -67,12 +70,13 @@ class FailClosed:
         self._newest: float | None = None  # when the last frame was captured; and that when the slate came
         self._before_slate: float | None = None
         self._shown_at = clock() - 1 / slate_rate_fps
-        self._said = ""
+        self._failing = ""
+        self._said: tuple[str, float] = ("", 0.0)  # what, and when
 
     @property
     def failing(self) -> str:
         """Why the last frame could not be processed; empty when it could."""
-        return self._said
+        return self._failing
 
     @property
     def stall_s(self) -> float:
@@ -90,7 +94,7 @@ class FailClosed:
             outputs = self._process(frame)
         except StreamsegError as error:
             return [self._failed(error, frame)]
-        self._said = ""
+        self._failing = ""
         return [self._true(output) for output in outputs if not self._is_from_before(output.frame)]
 
     def finish(self) -> Sequence[Output]:
@@ -132,9 +136,12 @@ class FailClosed:
 
     def _failed(self, error: StreamsegError, frame: Frame) -> Output:
         self._metrics.count("frames that could not be processed")
-        if not isinstance(error, TurnsOver) and redact(str(error)) != self._said:
-            self._said = redact(str(error))
-            _log.warning("%s; the slate is shown meanwhile", self._said)
+        if not isinstance(error, TurnsOver):
+            before, self._failing = self._failing, redact(str(error))
+            said, at = self._said
+            if self._failing != before and (self._failing != said or self._clock() - at >= _SAID_EVERY_S):
+                self._said = self._failing, self._clock()
+                _log.warning("%s; the slate is shown meanwhile", self._failing)
         self._composite = None
         return self._show(self._in_order(self._safe("the picture cannot be processed", frame)))
 
