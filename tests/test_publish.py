@@ -22,7 +22,9 @@ import pytest
 from streamseg.errors import SinkAbsentError, SinkOpenError, SinkWriteError
 from streamseg.frame import Colour, Frame, Origin, Output, Packet, Track, VideoInfo
 from streamseg.sinks import publish_child
+from streamseg.sinks.encoders import choose_encoding
 from streamseg.sinks.publish import Publisher, open_publisher
+from streamseg.sinks.publish_child import Moment, Request, _Publication
 from tests.live_parts import RtspServer, free_port, nginx, rtsp_server, silent_server
 
 WIDTH, HEIGHT, RATE = 320, 192, 25
@@ -356,3 +358,22 @@ def test_unknown_transport_and_encoder() -> None:
         open_publisher("rtsp://host/x", info(), transport="pigeon")
     with pytest.raises(SinkOpenError, match="no encoder 'x26'"):
         open_publisher("rtsp://host/x", info(), encoder="x26")
+
+
+@pytest.mark.parametrize("format_name", ["flv", "matroska"])
+def test_a_stream_begins_anew_before_the_clock_of_rtmp_is_used_up(format_name: str, tmp_path: Path) -> None:
+    encoding = choose_encoding(format_name, "x", encoder=None, quality=None, alpha=False, live=True, size_wh=(64, 64))
+    url = str(tmp_path / "out")
+    request = Request(url, url, format_name, {}, encoding, (64, 64), Fraction(30), Colour(), Fraction(1), 1, ())
+    stream = _Publication(request)
+    planes = np.full((96, 64), 128, np.uint8)
+    day = 86400 * 90000
+    for pts in (10 * day, 33 * day):
+        stream.write(planes, Moment(pts, Fraction(1, 90000), ()))
+    last = Moment(int(34.5 * day), Fraction(1, 90000), ())
+    if format_name == "flv":
+        with pytest.raises(ValueError, match="ends after 24 days"):
+            stream.write(planes, last)
+    else:
+        stream.write(planes, last)
+    stream.finish(())

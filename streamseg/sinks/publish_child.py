@@ -34,6 +34,8 @@ _KEYFRAME_S = 2
 # Pictures closer than the millisecond that RTMP counts in would have one time.
 _STEP = 90
 _ERRORS = (OSError, ValueError, av.FFmpegError)
+# RTMP counts milliseconds in 31 bits, and begins at 0 again after them: a viewer would be thrown back by 24 days.
+_RTMP_ENDS_S = 24 * 86400
 # What the system may hold back when a server stops reading: as long as there is room, nobody can notice.
 _SEND_BUFFER = 128 * 1024
 _NEVER = (
@@ -152,6 +154,7 @@ class _Publication:
         context.sample_aspect_ratio = request.sample_aspect_ratio
         context.thread_count = request.threads
         context.options = dict(request.encoding.options)
+        self._ends_s = _RTMP_ENDS_S if request.format == "flv" else None
         self._origin_s: Fraction | None = None
         self._last_pts = -_STEP
         self._keyframe_pts = -math.inf
@@ -173,6 +176,8 @@ class _Publication:
             self._origin_s = seconds
         self._send(moment.sounds)
         place = max(round((seconds - self._origin_s) / _TIME_BASE), self._last_pts + _STEP)
+        if self._ends_s is not None and place * _TIME_BASE >= self._ends_s:
+            raise ValueError("the clock of an RTMP stream ends after 24 days; it begins anew")
         self._last_pts = place
         picture = i420_picture(planes, self._colour, shared=True)
         if picture.format.name != self._encoding.pixel_format:
