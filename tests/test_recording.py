@@ -23,6 +23,7 @@ import pytest
 from streamseg.engine import Backoff, Reopening
 from streamseg.errors import ConfigError, SinkAbsentError, SinkOpenError, SinkWriteError
 from streamseg.frame import Frame, Output, Packet, Track, VideoInfo
+from streamseg.sinks.kept import KeptTracks
 from streamseg.sinks.recording import RecordingSink
 from streamseg.sinks.retention import Recordings
 from streamseg.sources import open_source
@@ -702,3 +703,21 @@ def test_sizes() -> None:
     assert [size_words(n) for n in (999, 1000, 2_500_000, 5 * 10**10, 2 * 10**12)] == [
         "999 bytes", "1.0 kB", "2.5 MB", "50.0 GB", "2.0 TB",
     ]  # fmt: skip
+
+
+def test_copies_of_tracks_that_come_and_go_for_months_do_not_add_up(tmp_path: Path) -> None:
+    opened = [
+        av.open(str(clips.make_clip(tmp_path / f"{codec}.mkv", frames=3, sound=codec))) for codec in ("aac", "mp3")
+    ]
+    tracks = [Track(1, "audio", one.streams.audio[0].codec_context.name, one.streams.audio[0]) for one in opened]
+    kept = KeptTracks()
+    for number in range(200):
+        assert kept.update([replace(tracks[number % 2])])
+        assert not kept.update([replace(tracks[number % 2])])
+    (last,) = kept.tracks
+    assert last.codec.startswith("mp3")
+    held = [value for value in vars(kept).values() if isinstance(value, list | dict)]
+    assert sum(map(len, held)) < 10
+    kept.close()
+    for one in opened:
+        one.close()

@@ -30,7 +30,7 @@ class KeptTracks:
         self._kept: dict[int, Track] = {}
         self._forms: dict[int, tuple[Any, ...]] = {}
         self._seen: dict[int, Track] = {}
-        self._shelves: list[Any] = []
+        self._shelves: dict[int, Any] = {}
         self.notices: list[str] = []
         self.update(tracks)
 
@@ -55,17 +55,21 @@ class KeptTracks:
                 template = shelf.add_stream_from_template(track.template, opaque=True)
             except (av.FFmpegError, ValueError, NotImplementedError) as error:
                 shelf.close()
-                self.notices.append(f"{track.kind} track {track.index} ({track.codec}) is left out: {reason(error)}")
+                notice = f"{track.kind} track {track.index} ({track.codec}) is left out: {reason(error)}"
+                if notice not in self.notices:
+                    self.notices.append(notice)
                 changed |= self._kept.pop(track.index, None) is not None
                 continue
             template.metadata.update(stream_metadata(dict(track.template.metadata)))
             template.disposition = track.template.disposition
-            self._shelves.append(shelf)
+            if before := self._shelves.get(track.index):
+                before.close()
+            self._shelves[track.index] = shelf
             self._kept[track.index] = Track(track.index, track.kind, track.codec, template)
             changed = True
         return changed
 
     def close(self) -> None:
         """Let go of the copies."""
-        for shelf in self._shelves:
+        for shelf in self._shelves.values():
             shelf.close()

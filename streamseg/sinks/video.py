@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -93,10 +93,14 @@ class VideoSink:
         """One-line remarks for the user, so far."""
         lines = [*self._remarks, *self._file.notices, *self._file.copy_notices]
         if self._resized:
-            lines.append(
-                f"{self._resized} pictures of another size are scaled and framed to {'x'.join(map(str, self._size_wh))}"
-            )
+            # Without their number, which goes on growing: each remark is said once.
+            lines.append(f"pictures of another size are scaled and framed to {'x'.join(map(str, self._size_wh))}")
         return lines
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Pictures of another size, where there are any."""
+        return {"pictures scaled and framed": self._resized} if self._resized else {}
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
         """Encode one picture, copy the packets that travelled with it."""
