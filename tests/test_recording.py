@@ -721,3 +721,13 @@ def test_copies_of_tracks_that_come_and_go_for_months_do_not_add_up(tmp_path: Pa
     kept.close()
     for one in opened:
         one.close()
+
+
+@pytest.mark.parametrize(("suffix", "count"), [("mkv", 1), ("mp4", 3), ("mov", 3)])
+def test_an_index_in_memory_does_not_grow_for_ever(suffix: str, count: int, tmp_path: Path) -> None:
+    sink = recorder(tmp_path / f"cam.{suffix}")
+    for index, hours in enumerate((0, 3, 5.9, 6.1, 12, 12.3)):
+        sink.write(Output(live_frame(index, hours * 3600)))
+    sink.finish()
+    sink.close()
+    assert len(files(tmp_path)) == count
