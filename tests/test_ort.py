@@ -64,6 +64,19 @@ def test_what_the_runtime_prints_of_missing_libraries_is_the_reason_and_not_on_s
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.parametrize(("name", "full"), [("tensorrt", "TensorrtExecutionProvider"), ("cuda", PROVIDERS["cuda"][0])])
+def test_tensorrt_is_loaded_from_its_package(monkeypatch, tmp_path, name, full):
+    import onnxruntime
+
+    (tmp_path / "tensorrt_libs.py").write_text("print('Failed to load libnvinfer.so.10: no such file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [full, "CPUExecutionProvider"])
+    with pytest.raises(ModelLoadError) as error:
+        try_out(name)
+    sys.modules.pop("tensorrt_libs", None)
+    assert ("cannot load libnvinfer.so.10" in one_line(error)) == (name == "tensorrt")
+
+
 def test_no_place_in_its_source_is_told():
     text = (
         "/onnxruntime_src/onnxruntime/python/state.cc:729 void onnxruntime::Register(Options&, int) Please install it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import math
@@ -36,8 +37,11 @@ log = logging.getLogger(__name__)
 # What users type: ONNX Runtime's name, and what makes it available.
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider", 'pip install "streamseg[cpu]"'),
-    "cuda": ("CUDAExecutionProvider", 'pip install "streamseg[gpu]", with CUDA 12 or 13 and cuDNN 9'),
-    "tensorrt": ("TensorrtExecutionProvider", 'pip install "streamseg[gpu]" tensorrt, with CUDA 12 or 13'),
+    "cuda": ("CUDAExecutionProvider", 'pip install "streamseg[gpu]" "onnxruntime-gpu[cuda,cudnn]"'),
+    "tensorrt": (
+        "TensorrtExecutionProvider",
+        'pip install "streamseg[gpu]" "onnxruntime-gpu[cuda,cudnn]" "tensorrt-cu13<11"',
+    ),
     "openvino": ("OpenVINOExecutionProvider", 'pip install "streamseg[openvino]"'),
     "directml": ("DmlExecutionProvider", "pip install onnxruntime-directml in place of onnxruntime"),
     "coreml": ("CoreMLExecutionProvider", "pip install onnxruntime on macOS"),
@@ -171,9 +175,9 @@ def _try_out(runtime: ModuleType, name: str) -> None:
     try:
         # What a provider lacks is told in the error; its loader writes it to standard error as well.
         runtime.set_default_logger_severity(_FATAL)
-        if name in ("cuda", "tensorrt") and hasattr(runtime, "preload_dlls"):
+        if name in ("cuda", "tensorrt"):
             with contextlib.redirect_stdout(printed):  # on which a video may go out
-                runtime.preload_dlls()
+                _preload(runtime, name)
         session = _build(runtime, tiny_network(), name, 1, {}, alone=False)
         session.run(None, {"x": np.zeros((1, 3, 8, 8), np.float32)})
     except Exception as error:  # ONNX Runtime's classes share no root but Exception
@@ -183,6 +187,15 @@ def _try_out(runtime: ModuleType, name: str) -> None:
     finally:
         runtime.set_default_logger_severity(_WARNING)
     _WORKS.add(name)
+
+
+def _preload(runtime: ModuleType, name: str) -> None:
+    """Libraries of NVIDIA's packages, which lie where no loader looks."""
+    if hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()
+    if name == "tensorrt":
+        with contextlib.suppress(ImportError, OSError):
+            importlib.import_module("tensorrt_libs")  # loads them
 
 
 def load(
