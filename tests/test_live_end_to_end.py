@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tests import clips, networks
 from tests.faults import Program, flowing
-from tests.live_parts import camera_clip, rtsp_server
+from tests.live_parts import RtspServer, camera_clip, rtsp_server
 from tests.rooms import pictures, room_picture
 
 pytestmark = [pytest.mark.realparts, pytest.mark.slow]
@@ -92,6 +92,34 @@ def test_sound_comes_with_the_picture_or_as_much_later_as_asked(tmp_path: Path) 
     after_ms = [1000 * sound_after_picture_s(recording(tmp_path / str(delay_ms))) for delay_ms in delays_ms]
     # A picture lasts 33 ms. The server plays what primes the decoder, 21 ms, as sound: the file says not to.
     assert after_ms == pytest.approx(delays_ms, abs=40)
+
+
+def test_a_camera_that_comes_late_is_recorded_at_its_own_pace(tmp_path: Path) -> None:
+    """Slates go before it; the file that begins with it has its sound, in step."""
+    clip = camera_clip(
+        tmp_path / "cam.mkv",
+        frames=120,
+        draw=lambda index: clips.flat(235 if on_air(np.array(index / 30)) else 40, *SIZE_WH),
+        wave=lambda t: 0.5 * np.sin(2 * np.pi * 1000 * t) * on_air(t),
+    )
+    server = RtspServer(("--mount", f"cam=h264+aac:{clip}"))
+    with ExitStack() as stack:
+        program = started(tmp_path, server.url("cam"), "--background", "none", "--size", "320x192")
+        stack.callback(program.close)
+        began_s = program.heard("the network runs on", 0, 60)
+        time.sleep(5)  # longer than the camera is watched: its own clock must not be able to catch up
+        stack.callback(server.kill)
+        server.start()
+        program.heard(": live", began_s, 60)
+        time.sleep(4)
+        program.end()
+    slates, camera = sorted(tmp_path.glob("rec-*.mkv"))
+    with av.open(str(slates)) as container:
+        assert not container.streams.audio
+    with av.open(str(camera)) as container:
+        times_s = sorted(float(packet.pts * packet.time_base) for packet in container.demux(video=0) if packet.size)
+    assert times_s[-1] - times_s[0] > 2
+    assert 1000 * sound_after_picture_s(camera) == pytest.approx(0, abs=40)
 
 
 def test_settings_read_again_cost_no_picture(tmp_path: Path) -> None:
