@@ -205,6 +205,31 @@ def test_what_a_live_log_wrote_stays_when_the_run_fails(tmp_path: Path, camera: 
     assert len((tmp_path / "e.partial.csv").read_text().splitlines()) == 4
 
 
+def test_a_disk_that_takes_nothing_for_a_while_costs_a_live_log_nothing(tmp_path: Path, camera: Source) -> None:
+    tables = [tmp_path / "e.csv", tmp_path / "e.json"]
+    log = EventLog(camera, tmp_path, finish=lambda at_s: [], tables=[str(path) for path in tables])
+    on_and_on(log, camera, 3)
+    partials = [tmp_path / "e.partial.csv", tmp_path / "e.partial.json"]
+    for path in partials:
+        with path.open("a") as file:
+            file.write("half a li")
+        path.rename(path.with_name(path.name + ".away"))
+        path.mkdir()
+    on_and_on(log, camera, 4)
+    assert len(log.notices) == 2
+    assert "tried again with the next event" in log.notices[0]
+    for path in partials:
+        path.rmdir()
+        path.with_name(path.name + ".away").rename(path)
+    on_and_on(log, camera, 2)
+    assert log.notices == ()
+    log.finish()
+    log.close()
+    expected = [*range(3), *range(4), *range(2)]
+    assert [int(row["track"]) for row in csv.DictReader(tables[0].read_text().splitlines())] == expected
+    assert [one["track"] for one in json.loads(tables[1].read_text())] == expected
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_where_nothing_happened_the_tables_are_empty(live: bool, tmp_path: Path, camera: Source, card: Path) -> None:
     source = camera if live else open_source(str(card / "20240501_120000.mp4"))

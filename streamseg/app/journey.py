@@ -113,7 +113,10 @@ class EventLog:
     @property
     def notices(self) -> Sequence[str]:
         """One-line remarks for the user, so far."""
-        return tuple(self._clips.notices) if self._clips else ()
+        return (
+            *(table.notice for table in self._tables if table.notice),
+            *(self._clips.notices if self._clips else ()),
+        )
 
     @property
     def events(self) -> Sequence[Event]:
@@ -232,39 +235,66 @@ def _relative(clip: Path, page: Path) -> str:
 
 
 class _Table:
-    """A file of events that grows; it has its name when it is whole, and what was written of it stays anyway."""
+    """A file of events that grows; it has its name when it is whole, and what was written of it stays anyway.
+
+    Attributes:
+        notice: what goes wrong now, for the user; empty when nothing does.
+    """
 
     def __init__(self, path: Path) -> None:
         self._partial = Partial(path)
         self._as_csv = path.suffix.lower() == ".csv"
-        self._count = 0
+        self._waiting: list[Event] = []
+        self._begun = False
+        self._size = 0
+        self.notice = ""
 
     def add(self, events: Sequence[Event]) -> None:
-        """Write these behind what is there."""
-        if self._as_csv:
-            header, _, rows = events_csv(events).partition("\n")
-            text = rows if self._count else f"{header}\n{rows}"
-        else:
-            # Without the brackets and line ends of the list.
-            text = ("," if self._count else "[") + "\n" + events_json(events)[2:-3] if events else ""
-        with _errors(self._partial), self._partial.path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        self._count += len(events)
+        """Write these behind what is there; those that cannot be written now are tried again with the next.
+
+        Raises:
+            SinkWriteError: too many wait.
+        """
+        self._waiting += events
+        try:
+            self._write()
+        except SinkWriteError as error:
+            if len(self._waiting) > _MOST_REMEMBERED:
+                raise
+            self.notice = f"{error}; tried again with the next event"
 
     def finish(self) -> None:
-        """It is whole."""
-        if not self._count:
-            self.add([])
-        end = "" if self._as_csv else "\n]\n" if self._count else "[]\n"
-        with _errors(self._partial), self._partial.path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(end)
+        """It is whole.
+
+        Raises:
+            SinkWriteError: it cannot be written.
+        """
+        self._write(last=True)
         with _errors(self._partial):
             self._partial.keep()
 
     def close(self) -> None:
         """Let go of it; an empty one goes."""
-        if not self._count:
+        if not self._begun:
             self._partial.discard()
+
+    def _write(self, *, last: bool = False) -> None:
+        if self._as_csv:
+            header, _, rows = events_csv(self._waiting).partition("\n")
+            text = rows if self._begun else f"{header}\n{rows}"
+        else:
+            # Without the brackets and line ends of the list.
+            rows = "\n" + events_json(self._waiting)[2:-3] if self._waiting else ""
+            text = ("," if self._begun else "[") + rows if rows or not self._begun else ""
+            text += ("\n]\n" if self._begun or rows else "]\n") if last else ""
+        data = text.encode()
+        with _errors(self._partial), self._partial.path.open("r+b") as file:
+            file.truncate(self._size)  # half a line, of a disk that was full
+            file.seek(self._size)
+            file.write(data)
+        self._begun |= bool(self._waiting)
+        self._size += len(data)
+        self._waiting, self.notice = [], ""
 
 
 @contextlib.contextmanager
