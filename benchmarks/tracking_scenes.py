@@ -7,7 +7,7 @@ them (missed, weak, false and jittering boxes, a car taken for a truck), and pic
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,7 +53,6 @@ class Truth:
     boxes: np.ndarray
     seen: np.ndarray
     seen_boxes: np.ndarray
-    far_m: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -70,20 +69,27 @@ class Faults:
 GOOD, WEAK = Faults(), Faults(missed=0.2, false=0.4, jitter=0.04, flipped=0.08, sure=0.6)
 
 
+def place(scene: Scene, walker: Walker, t: float) -> tuple[float, tuple[float, float, float, float]] | None:
+    """Metres ahead, and the whole box in px, which may lie outside of the picture."""
+    there = walker.at(t)
+    if there is None or there[1] < 1.5:
+        return None
+    pan, tilt = scene.turn(t)
+    scale = scene.focal_px / there[1]
+    x = SIZE_WH[0] / 2 + there[0] * scale + pan
+    foot = scene.horizon_px + scene.height_m * scale + tilt
+    half, tall = walker.size_wh[0] * scale / 2, walker.size_wh[1] * scale
+    return there[1], (x - half, foot - tall, x + half, foot)
+
+
 def truth(scene: Scene, t: float) -> Truth:
     """Those of whom a quarter or more is seen."""
     width, height = SIZE_WH
-    pan, tilt = scene.turn(t)
     found = []
     for number, walker in enumerate(scene.walkers, 1):
-        place = walker.at(t)
-        if place is None or place[1] < 1.5:
-            continue
-        scale = scene.focal_px / place[1]
-        x = width / 2 + place[0] * scale + pan
-        foot = scene.horizon_px + scene.height_m * scale + tilt
-        half, tall = walker.size_wh[0] * scale / 2, walker.size_wh[1] * scale
-        found.append((place[1], number, walker.class_id, (x - half, foot - tall, x + half, foot)))
+        there = place(scene, walker, t)
+        if there is not None:
+            found.append((there[0], number, walker.class_id, there[1]))
     # Nearest last: it hides what was laid before.
     found.sort(key=lambda each: -each[0])
     cells = np.zeros((height // _CELL, width // _CELL), np.int64)
@@ -102,7 +108,7 @@ def truth(scene: Scene, t: float) -> Truth:
     for left, right, _ in hidden_by:
         cells[:, (middles_x >= left) & (middles_x < right)] = -1
     known = []
-    for (far, number, class_id, box), inside in zip(found, covers, strict=True):
+    for (_, number, class_id, box), inside in zip(found, covers, strict=True):
         # What lies outside the picture counts as hidden, too.
         whole = (box[2] - box[0]) * (box[3] - box[1]) / _CELL**2
         mine = cells == number
@@ -113,15 +119,14 @@ def truth(scene: Scene, t: float) -> Truth:
         part = [xs.min() * _CELL, ys.min() * _CELL, (xs.max() + 1) * _CELL, (ys.max() + 1) * _CELL]
         cut = [max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)]
         part = [max(part[0], cut[0]), max(part[1], cut[1]), min(part[2], cut[2]), min(part[3], cut[3])]
-        known.append((number, class_id, cut, min(share, 1.0), part, far))
-    columns = list(zip(*known, strict=True)) if known else [(), (), (), (), (), ()]
+        known.append((number, class_id, cut, min(share, 1.0), part))
+    columns = list(zip(*known, strict=True)) if known else [(), (), (), (), ()]
     return Truth(
         np.array(columns[0], np.int64),
         np.array(columns[1], np.int64),
         np.array(columns[2], np.float64).reshape(-1, 4),
         np.array(columns[3], np.float64),
         np.array(columns[4], np.float64).reshape(-1, 4),
-        np.array(columns[5], np.float64),
     )
 
 
@@ -153,9 +158,9 @@ def detected(now: Truth, faults: Faults, random: np.random.Generator) -> tuple[n
     )
 
 
-def scenes(seed: int) -> list[Scene]:
-    """A pavement, a junction, a road from a car and a square where people dance."""
-    return [pavement(seed), junction(seed), drive(seed), square(seed)]
+def scenes(seed: int, seconds: float) -> list[Scene]:
+    """A pavement, a junction, a road from a car and a square where people dance; as long as wanted."""
+    return [replace(make(seed), seconds=seconds) for make in (pavement, junction, drive, square)]
 
 
 def pavement(seed: int) -> Scene:
