@@ -45,8 +45,8 @@ CUT_OUTS = {
     drawn.PERSON: (1737272, 507246, 471070, 1201866, 1756536, 460884, 503696, 521861),
     drawn.BICYCLE: (125303,),
     drawn.CAR: (345637,),
-    drawn.TRUCK: (397108,),
-    drawn.BUS: (397108,),
+    drawn.TRUCK: (1797013,),
+    drawn.BUS: (345637,),
 }
 
 Boxes = tuple[np.ndarray, np.ndarray, np.ndarray]

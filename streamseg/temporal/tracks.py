@@ -16,9 +16,8 @@ Floats = NDArray[np.float64]
 _SURE_IOU, _UNSURE_IOU = 0.1, 0.4
 # A car and a truck are taken for one another; what is matched across classes must overlap by this much more.
 _OTHER_CLASS = 0.25
-# The speed of what is not seen is worth half after this; the growth of its sides, by which half hidden things shrink,
-# after this.
-_SPEED_HALF_LIFE_S, _GROWTH_HALF_LIFE_S = 2.0, 0.3
+# The speed of what is not seen is worth half after this.
+_SPEED_HALF_LIFE_S = 2.0
 # Standard deviations as shares of an object's size: of a seen side; of a speed before it is known, a second; and of
 # what a speed changes by in one.
 _SIGHT_NOISE, _FIRST_SPEED, _PUSH = 0.1, 3.0, 1.0
@@ -130,12 +129,11 @@ def _move(track: _Track, dt_s: float) -> None:
         both + speed * dt_s + push * dt_s**2 / 2,
         speed + push * dt_s,
     )
-    track.box = track.box + track.velocity * dt_s
     if track.unseen_s > 0:
-        middle = np.tile(track.velocity.reshape(2, 2).mean(axis=0), 2)
-        growth = track.velocity - middle
-        middle *= 0.5 ** (dt_s / _SPEED_HALF_LIFE_S)
-        track.velocity = middle + growth * 0.5 ** (dt_s / _GROWTH_HALF_LIFE_S)
+        # It keeps its size: what went behind something shrank on its way, and would shrink to nothing.
+        middle = track.velocity.reshape(2, 2).mean(axis=0)
+        track.velocity = np.tile(middle, 2) * 0.5 ** (dt_s / _SPEED_HALF_LIFE_S)
+    track.box = track.box + track.velocity * dt_s
     track.unseen_s += dt_s
 
 
