@@ -180,7 +180,8 @@ def test_a_reload_widens_the_classes_and_changes_how_they_are_painted(task: str,
         def look() -> tuple[set[str], np.ndarray]:
             found = one.networks[-1].pool.submit(frame).result()
             assert isinstance(found, Instances)
-            seen = Seen(frame, found, 0.0) if task == "instances" else Seen(frame, None, 0.0, beside=found)
+            beside = None if task == "instances" else found
+            seen = Seen(frame, None if beside else found, 0.0, 0.0, beside)
             return {found.class_names[number] for number in found.class_ids}, one.task(seen).frame.planes
 
         names, before = look()
