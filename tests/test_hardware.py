@@ -150,6 +150,32 @@ def test_probe_decodes_for_real(libraries: Path) -> None:
     assert "('cuda', [], 'it does not open" in nvidia_parts.run(libraries, "-c", words, fails="device").stdout
 
 
+def _frames(path: Path, hwaccel: str) -> list[np.ndarray]:
+    source = open_source(str(path), hwaccel=hwaccel)
+    planes = []
+    while (frame := source.read()) is not None:
+        planes.append(frame.planes)
+    assert ("cuda" in source.info.decoder) == (hwaccel == "cuda")
+    source.close()
+    return planes
+
+
+@pytest.mark.nvidia
+@pytest.mark.parametrize(
+    ("name", "encoder", "pixel_format", "most"),
+    [("a.mp4", "libx264", "yuv420p", 0), ("a.mp4", "libx265", "yuv420p10le", 1), ("a.mkv", "libvpx-vp9", "yuv420p", 0)],
+)
+def test_a_real_card_decodes_what_software_decodes(
+    tmp_path: Path, name: str, encoder: str, pixel_format: str, most: int
+) -> None:
+    codecs = next((codecs for kind, codecs, _ in probe() if kind == "cuda"), [])
+    if {"libx264": "h264", "libx265": "hevc", "libvpx-vp9": "vp9"}[encoder] not in codecs:
+        pytest.skip(f"needs an NVIDIA card that decodes; it decodes {', '.join(codecs) or 'nothing'}")
+    nvidia_parts.write_clip(tmp_path / name, encoder, (640, 362), pixel_format, frames=30)
+    for ours, theirs in zip(_frames(tmp_path / name, "none"), _frames(tmp_path / name, "cuda"), strict=True):
+        assert np.abs(ours.astype(int) - theirs).max() <= most
+
+
 def _without_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     class Closed:
         def __init__(self, kind: str, device: str | None = None, **more: object) -> None:

@@ -101,6 +101,17 @@ def test_an_encoder_that_wants_pictures_on_the_card_is_refused(monkeypatch: pyte
         choose_encoding("mp4", "a.mp4", encoder="h264_vaapi", quality=None, alpha=False, size_wh=SIZE_WH)
 
 
+@pytest.mark.nvidia
+def test_auto_takes_a_real_card(tmp_path: Path) -> None:
+    found = dict(probe_encoders()).get("h264_nvenc", "this FFmpeg has no h264_nvenc")
+    if found:
+        pytest.skip(f"needs an NVIDIA card that encodes: {found}")
+    sink = open_sink(str(tmp_path / "a.mp4"), clips.info(), encoder="auto")
+    write_all(sink, outputs())
+    assert list(sink.notices) == ["encoded by h264_nvenc"]
+    assert clips.indices(tmp_path / "a.mp4") == list(range(FRAMES))
+
+
 def test_needs() -> None:
     assert "NVIDIA" in needs("av1_nvenc")
     assert needs("libx264") == needs("libvpx-vp9") == needs("prores_ks") == ""
