@@ -107,6 +107,57 @@ def test_planes_that_are_wanted_whole_are_split_where_they_were(tmp_path):
     assert lightened(path) == path
 
 
+def repeating(path, *, first=True, also=None, how="floor"):
+    """Half-size planes of x (1, 2, h, w) repeated beside x itself, and convolutions of all of them to y and m."""
+    random = np.random.default_rng(10)
+    shapes = {"k": (3, 2, 2, 2), "ky": (4, 5, 1, 1), "km": (2, 5, 1, 1), "by": (4,)}
+    constants = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    constants["scales"] = np.float32([1, 1, 2, 2])
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Relu", ["c"], ["small"]),
+        helper.make_node(
+            "Resize",
+            ["small", "", "scales"],
+            ["large"],
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode=how,
+        ),
+        helper.make_node("Concat", ["large", "x"] if first else ["x", "large"], ["all"], axis=1),
+        helper.make_node("Conv", ["all", "ky", "by"], ["y"], kernel_shape=[1, 1]),
+        helper.make_node("Conv", ["all", "km"], ["m"], kernel_shape=[1, 1]),
+        helper.make_node("Identity", ["d"], ["rest"]),
+    ]
+    planes = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, None, None, None))
+        for name in ("y", "m", "rest", *([also] if also else []))
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (1, 2, "h", "w")),
+        helper.make_tensor_value_info("d", onnx.TensorProto.FLOAT, (1, _BINS, 4, 6)),
+    ]
+    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    return networks.save(helper.make_graph(nodes, "repeating", inputs, planes, weights), path)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_planes_are_convolved_before_they_are_repeated(tmp_path, first):
+    path = repeating(tmp_path / "r.onnx", first=first)
+    light = lightened(path)
+    names = operations(light)
+    assert "Concat" not in names
+    assert names.count("Resize") == 2
+    for expected, found in zip(answers(path, (8, 6)), answers(light, (8, 6)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("other", [{"also": "all"}, {"how": "ceil"}])
+def test_planes_that_are_wanted_or_not_just_repeated_stay(tmp_path, other):
+    path = repeating(tmp_path / "r.onnx", **other)
+    assert lightened(path) == path
+
+
 def operations(path):
     return [node.op_type for node in onnx.load(str(path)).graph.node]
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Doubles = NDArray[np.float64]
 
 # Part of the place in the cache: another number whenever this module makes something else of a file.
-_EDITION = 2
+_EDITION = 3
 # Since then the axis of a softmax is one axis and not all that follow, and a split is told its sizes by an input.
 _OPSET = 13
 # What makes a cell of its output from the same cell of its inputs.
@@ -50,6 +50,7 @@ def lightened(path: Path) -> Path:
       plane, one for each quarter of the doubled cells, in four ninths of the products;
     - a convolution whose planes are split behind it: one for each part leaves the planes in the order in which ONNX
       Runtime computes them;
+    - a convolution of 1x1 over planes of which some were repeated to twice their size: those are convolved before that;
     - the mean of a distribution: its softmax runs across memory, exponentials and two sums do not.
 
     Where there is none of them, or the cache cannot be written, it is `path` itself.
@@ -58,7 +59,7 @@ def lightened(path: Path) -> Path:
     if light.exists():
         return light
     graph = _Graph(onnx.load(str(path)))
-    if not graph.understood or not (graph.double_once() | graph.split_before() | graph.weigh_without_softmax()):
+    if not graph.understood or not graph.rewrite():
         return path
     try:
         with replacing(light) as file:
@@ -85,6 +86,12 @@ class _Graph:
         inner = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
         nested = any(attribute.type in inner for node in self._nodes for attribute in node.attribute)
         return opsets.get("ai.onnx", 0) >= _OPSET and not nested
+
+    def rewrite(self) -> bool:
+        """Do all that can be done; whether anything could."""
+        steps = (self.double_once, self.split_before, self.repeat_after, self.weigh_without_softmax)
+        done = [step() for step in steps]
+        return any(done)
 
     def double_once(self) -> bool:
         """Join the first doubling convolution with the one behind it; whether there was one."""
@@ -129,6 +136,44 @@ class _Graph:
                 made[-1].output[0] = name
                 first += size
             self._replace([conv, *tail, split], made)
+            found = True
+        return found
+
+    def repeat_after(self) -> bool:
+        """Convolve planes before they are repeated to twice their size beside others; whether there were any."""
+        makers = {name: node for node in self._nodes for name in node.output}
+        found = False
+        for concat in [node for node in self._nodes if node.op_type == "Concat" and len(node.input) == 2]:
+            repeated = [place for place, name in enumerate(concat.input) if self._repeats(makers.get(name))]
+            users = self._users(concat.output[0])
+            free = concat.output[0] not in self._outputs and _attributes(concat).get("axis") == 1
+            if len(repeated) != 1 or not (users and free and all(self._is_weighing(user) for user in users)):
+                continue
+            repeat = makers[concat.input[repeated[0]]]
+            source = makers.get(repeat.input[0])
+            while source is not None and source.op_type in _BY_CELL:
+                source = makers.get(source.input[0])
+            filters = None if source is None or source.op_type != "Conv" else self._array(source, 1)
+            if filters is None:
+                continue
+            for user in users:
+                weights = self._array(user, 1)
+                assert weights is not None
+                at = len(filters) if repeated == [0] else weights.shape[1] - len(filters)
+                parts = np.split(weights, [at], axis=1)
+                few, many = (self._constant(f"{user.output[0]}/{n}/weights", parts[n ^ repeated[0]]) for n in (0, 1))
+                small, large = (f"{user.output[0]}/{n}/sums" for n in (0, 1))
+                (grown,) = _copies([repeat], {repeat.input[0]: small}, user.output[0])
+                others = [concat.input[1 - repeated[0]], many, *user.input[2:]]
+                made = [
+                    helper.make_node("Conv", [repeat.input[0], few], [small], kernel_shape=[1, 1]),
+                    grown,
+                    helper.make_node("Conv", others, [large], kernel_shape=[1, 1]),
+                    helper.make_node("Add", [large, grown.output[0]], [user.output[0]]),
+                ]
+                self._replace([user], made)
+            gone = [repeat] if self._only_user(repeat) is concat else []
+            self._replace([concat, *gone], [])
             found = True
         return found
 
@@ -246,6 +291,19 @@ class _Graph:
         if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
             return None
         return numpy_helper.to_array(tensor).astype(np.float64)
+
+    def _is_weighing(self, node: Any) -> bool:
+        """Whether it is a convolution of 1x1 whose weights are known."""
+        known = all(self._array(node, place) is not None for place in range(1, len(node.input)))
+        return known and _is(node, "Conv", kernel_shape=[1, 1])
+
+    def _repeats(self, node: Any) -> bool:
+        """Whether each cell becomes two by two that are like it."""
+        if node is None or node.op_type != "Resize" or len(node.input) != 3:
+            return False
+        given, scales = _attributes(node), self._array(node, 2)
+        wanted = {"mode": b"nearest", "coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+        return {**given, **wanted} == given and scales is not None and scales.tolist() == [1, 1, 2, 2]
 
     def _sizes(self, split: Any) -> list[int] | None:
         """Of the parts; None where they are not known here."""
