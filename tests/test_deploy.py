@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 
 from streamseg.config import load_runs
 from streamseg.web.prometheus import FAMILIES, render
+from streamseg.web.status import StatusServer
 from tests.test_web import SAMPLE
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
@@ -147,3 +150,19 @@ def test_container_runs_without_root_and_copies_what_exists() -> None:
     checked = next(line for line in lines if line.startswith("HEALTHCHECK "))
     # What every builder knows: --start-interval ends the build with Podman's tools and with Docker before 25.
     assert set(re.findall(r"--([a-z-]+)=", checked)) <= {"interval", "timeout", "start-period", "retries"}
+
+
+@pytest.mark.parametrize("token", [None, "s3cret"])
+def test_container_is_asked_for_its_health(token: str | None) -> None:
+    text = (DEPLOY / "Dockerfile").read_text("utf-8").replace("\\\n", "")
+    command = re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", text, re.MULTILINE)
+    assert command
+    name, *words = json.loads(command[1])
+    assert name == "python"
+    environment = {**os.environ, "STREAMSEG_TOKEN": token} if token else dict(os.environ)
+    with contextlib.closing(StatusServer("127.0.0.1", 0, sample=dict, token=token)) as server:
+        words = [word.replace(":9464", f":{server.address[1]}") for word in words]
+        done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    gone = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
+    assert gone.returncode != 0
