@@ -1,4 +1,4 @@
-"""A stand-in for NVIDIA's driver and decoder, built from stand_in_nvidia.c, and programs that run with it."""
+"""A stand-in for NVIDIA's driver, decoder and encoder, built from the C files here, and programs that run with it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,20 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
+from av.codec.hwaccel import hwdevices_available
 from numpy.typing import NDArray
 
-_SOURCE = Path(__file__).with_name("stand_in_nvidia.c")
+_LIBRARIES = {
+    "libcuda.so.1": "stand_in_nvidia.c",
+    "libnvcuvid.so.1": "stand_in_nvidia.c",
+    "libnvidia-encode.so.1": "stand_in_nvenc.c",
+}
 COMPILER = shutil.which("cc") or shutil.which("gcc")
+needs_stand_in = pytest.mark.skipif(
+    COMPILER is None or sys.platform != "linux" or "cuda" not in hwdevices_available(),
+    reason="the stand-in for NVIDIA's driver needs Linux, a C compiler and FFmpeg with CUDA",
+)
 # Reads a source to its end, and tells what came: argv are the URL, a file for the planes, and one hwaccel or more.
 _READER = """
 import json, sys
@@ -46,10 +56,11 @@ print(json.dumps(all_told))
 
 
 def build(folder: Path) -> Path:
-    """Both libraries, in a folder for LD_LIBRARY_PATH."""
+    """The libraries, in a folder for LD_LIBRARY_PATH."""
     assert COMPILER is not None
-    for name in ("libcuda.so.1", "libnvcuvid.so.1"):
-        command = [COMPILER, "-O1", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(folder / name), str(_SOURCE)]
+    for name, source in _LIBRARIES.items():
+        path = str(Path(__file__).with_name(source))
+        command = [COMPILER, "-O1", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(folder / name), path]
         subprocess.run(command, check=True)
     return folder
 
@@ -57,7 +68,8 @@ def build(folder: Path) -> Path:
 def run(libraries: Path, *words: str, fails: str = "") -> subprocess.CompletedProcess[str]:
     """Python with `words`, where the stand-in is the driver. `fails` is what it fails at."""
     where = {**os.environ, "LD_LIBRARY_PATH": str(libraries), "STAND_IN_FAILS": fails}
-    return subprocess.run([sys.executable, *words], env=where, capture_output=True, text=True, timeout=120)
+    root = Path(__file__).parent.parent
+    return subprocess.run([sys.executable, *words], env=where, cwd=root, capture_output=True, text=True, timeout=120)
 
 
 def read(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from pathlib import Path
 
@@ -18,14 +17,10 @@ from streamseg.sources.conform import Conformer, colour_of
 from streamseg.sources.hardware import KINDS, Hardware, probe
 from tests import nvidia_parts
 from tests.file_server import serving
-
-needs_stand_in = pytest.mark.skipif(
-    nvidia_parts.COMPILER is None or shutil.which("ldconfig") is None or "cuda" not in hardware.hwdevices_available(),
-    reason="the stand-in for NVIDIA's driver needs Linux, a C compiler and FFmpeg with CUDA",
-)
+from tests.nvidia_parts import needs_stand_in
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return nvidia_parts.build(tmp_path_factory.mktemp("nvidia"))
 

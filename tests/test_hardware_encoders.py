@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import av
+import numpy as np
 import pytest
 
 from streamseg.cli import doctor
@@ -13,7 +14,9 @@ from streamseg.errors import SinkOpenError
 from streamseg.sinks import encoders, open_sink
 from streamseg.sinks.encoders import choose_encoding, probe_encoders
 from streamseg.sinks.hardware import HARDWARE, needs, trouble
-from tests import clips
+from streamseg.sources import open_source
+from tests import clips, nvidia_parts
+from tests.nvidia_parts import needs_stand_in
 from tests.test_sinks import FRAMES, outputs, write_all
 
 SIZE_WH = (640, 384)
@@ -28,6 +31,40 @@ def _codec_of(path: Path) -> str:
 def _pretend(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Let these be the encoders of the card."""
     monkeypatch.setattr(encoders, "HARDWARE", {"h264": names, "av1": names})
+
+
+@needs_stand_in
+@pytest.mark.skipif("h264_nvenc" not in HERE, reason="this FFmpeg has no h264_nvenc")
+def test_nvenc_is_handed_what_was_drawn(tmp_path: Path) -> None:
+    """FFmpeg's real path to NVIDIA's encoder, up to a stand-in for it that loses nothing."""
+    libraries = nvidia_parts.build(tmp_path)
+    words = """
+import dataclasses, sys
+from streamseg.sinks import open_sink
+from tests import clips
+from tests.test_sinks import outputs, write_all
+for number, quality in enumerate((None, "low", "lossless", 30)):
+    for live in (False, True):
+        info = dataclasses.replace(clips.info(), live=live)
+        sink = open_sink(f"{sys.argv[1]}/{number}{live}.mp4", info, encoder="auto", quality=quality)
+        write_all(sink, outputs())
+        assert list(sink.notices) == ["encoded by h264_nvenc"], sink.notices
+"""
+    done = nvidia_parts.run(libraries, "-c", words, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for path in tmp_path.glob("*.mp4"):
+        source = open_source(str(path))
+        for output in outputs():
+            frame = source.read()
+            assert frame is not None
+            np.testing.assert_array_equal(frame.planes, output.frame.planes)
+            assert frame.seconds == output.frame.seconds
+        assert source.read() is None
+        source.close()
+    assert len(list(tmp_path.glob("*.mp4"))) == 8
+    words = "from streamseg.sinks.encoders import probe_encoders; print(dict(probe_encoders())['h264_nvenc'])"
+    assert nvidia_parts.run(libraries, "-c", words).stdout == "\n"
+    assert nvidia_parts.run(libraries, "-c", words, fails="encoder").stdout == "generic error in an external library\n"
 
 
 def test_auto_takes_the_first_that_encodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
