@@ -17,8 +17,10 @@ from streamseg.config import InstanceSettings
 from streamseg.errors import ConfigError
 from streamseg.temporal.library_tracks import LibraryTracker
 from streamseg.temporal.tracks import BuiltinTracker
-from tests.test_tasks import coco, still  # noqa: F401 - fixtures
+from tests import networks
+from tests.clips import make_clip
 from tests.test_tracks import at, number
+from tests.test_yolo import DETECTIONS, PROTOTYPES
 
 INSTALLED = importlib.util.find_spec("trackers") is not None and importlib.util.find_spec("supervision") is not None
 tracking = [
@@ -45,6 +47,17 @@ class StandIn:
 
     def reset(self) -> None:
         self.seen = 0
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "clip.mp4", frames=12, size_wh=(480, 270))
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """Sees a person and a car, always at the same places."""
+    return networks.yolo_seg(tmp_path / "coco.onnx", DETECTIONS, PROTOTYPES)
 
 
 @pytest.fixture
@@ -87,15 +100,15 @@ def test_a_library_that_knows_no_time_is_one_line(stand_in: type[StandIn], monke
 
 
 def test_where_it_is_missing_one_line_says_how_to_get_it(
-    still: Path,  # noqa: F811
-    coco: Path,  # noqa: F811
+    clip: Path,
+    coco: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     args = ["--model", str(coco), "--set", "instances.tracker=bytetrack", "--quiet"]
-    assert main(["run", str(still), "-o", str(tmp_path / "o.mp4"), "--task", "instances", *args]) == 2
+    assert main(["run", str(clip), "-o", str(tmp_path / "o.mp4"), "--task", "instances", *args]) == 2
     said = capsys.readouterr().err
     assert len(said.strip().splitlines()) == 1
     assert 'pip install "streamseg[tracking]"' in said
@@ -173,11 +186,22 @@ def test_a_change_of_class_and_another_picture(kind: Any) -> None:
     assert number(tracker, [at(101)], 0.1, ids=7) == [2]
 
 
+@pytest.mark.parametrize(
+    ("task", "network", "told"), [("instances", "--model", "instances"), ("lanes", "--users", "road_users")]
+)
 @pytest.mark.parametrize("kind", [pytest.param("bytetrack", marks=tracking)])
-def test_a_clip_is_numbered_by_the_library(kind: str, still: Path, coco: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_clip_is_numbered_by_the_library(
+    kind: str,
+    task: str,
+    network: str,
+    told: str,
+    clip: Path,
+    coco: Path,
+    tmp_path: Path,
+) -> None:
     results = tmp_path / "i.jsonl"
-    args = ["--model", str(coco), "--set", f"instances.tracker={kind}", "--results", str(results), "--quiet"]
-    assert main(["run", str(still), "-o", "null:", "--task", "instances", *args]) == 0
-    told = [json.loads(line)["instances"] for line in results.read_text().splitlines()]
-    assert {item.get("track", 0) for item in told[0]} == {0}
-    assert all({(item["class"], item["track"]) for item in each} == {("person", 1), ("car", 2)} for each in told[1:])
+    args = [network, str(coco), "--set", f"instances.tracker={kind}", "--results", str(results), "--quiet"]
+    assert main(["run", str(clip), "-o", "null:", "--task", task, *args]) == 0
+    seen = [json.loads(line).get(told, []) for line in results.read_text().splitlines()]
+    assert not any(item.get("track", 0) for item in seen[0])
+    assert all({(item["class"], item["track"]) for item in each} == {("person", 1), ("car", 2)} for each in seen[1:])
