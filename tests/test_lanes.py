@@ -18,6 +18,7 @@ from streamseg.lanes.classical import ClassicalLaneFinder
 from streamseg.lanes.events import LaneEvents
 from streamseg.lanes.follow import LaneFollower
 from streamseg.lanes.judge import whole
+from streamseg.lanes.line import LineLook
 from streamseg.lanes.markings import BirdsEye, Points, together
 from streamseg.lanes.model import CURVATURE, HEADING, MIDDLE, PITCH, WIDTH, fit
 from streamseg.lanes.result import Lanes
@@ -161,6 +162,17 @@ def test_the_lane_of_a_drawn_drive(kind: str) -> None:
             rows = np.linspace(SIZE[1] * 0.95, SIZE[1] * 0.7, 6)
             x, true_x = (np.interp(-rows, -line[:, 1], line[:, 0]) for line in (ours.points, theirs))
             assert np.abs(x - true_x).mean() < 8
+
+
+@pytest.mark.parametrize(("first", "then", "kind"), [(60, 20, "solid"), (15, 24, "dashed")])
+def test_a_line_that_is_worn_for_a_while_does_not_change_its_kind(first: int, then: int, kind: str) -> None:
+    points, look = paint([0, 2.7, 0, 0, 0]), LineLook()
+    on = points.x > 0
+    for painted in (first, then, first):
+        for _ in range(60):
+            # Sixty rows, of which the nearer 36 count.
+            look.look(points, on & (points.row < painted), 1 / 30)
+        assert look.kind == kind
 
 
 def test_solid_dashed_and_yellow_lines_are_told_apart() -> None:
