@@ -278,8 +278,9 @@ def absent(bench: Bench, times: int) -> Result:
 def model(bench: Bench, times: int) -> Result:
     """The network fails on what the camera shows, and later no longer."""
     result = Result()
-    with bench.server("glare") as server, bench.program(result, server.url("cam")) as (program, _):
+    with bench.server("glare") as server, bench.program(result, server.url("cam")) as (program, watchers):
         program.heard("the slate is shown", 0.0, 60)
+        watchers.reached()
         # The clip is three seconds long, and the network fails in half of it.
         time.sleep(3.0 * (times + 1))
         result.notes["failures said"] = sum("the slate is shown" in line for _, line in program.lines)

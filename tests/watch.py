@@ -118,6 +118,15 @@ class Watchers:
             assert time.monotonic() < until_s, f"the preview never showed {count} pictures"
             time.sleep(0.05)
 
+    def reached(self, timeout_s: float = 60) -> None:
+        """Returns when pictures have come to everybody: a busy machine takes long to publish."""
+        self.shown(1, timeout_s)
+        until_s = time.monotonic() + timeout_s
+        for name, kept in self._published.items():
+            while not any(path.stat().st_size > 10_000 for path in kept.iterdir()):
+                assert time.monotonic() < until_s, f"nothing was ever published by {name}"
+                time.sleep(0.05)
+
     def close(self) -> None:
         """When the run is over."""
         self._stack.close()
