@@ -82,7 +82,9 @@ def made_up(seed: int, seconds: float) -> Iterator[Case]:
             random = np.random.default_rng([seed, number])
             faults = drawn.WEAK if condition.startswith("weak") else drawn.GOOD
             kept = moments(condition, scene.seconds, random)
-            pictures = [(at / 30, truths[at], drawn.detected(truths[at], faults, random)) for at in kept]
+            pictures = [
+                (at / 30, truths[at], drawn.detected(truths[at], faults, random, (seed, at // 10))) for at in kept
+            ]
             yield Case(scene.name, condition, pictures)
 
 

@@ -57,16 +57,17 @@ class Truth:
 
 @dataclass(frozen=True)
 class Faults:
-    """Of the made-up detector: shares of objects, boxes a picture, jitter as a share of the box."""
+    """Of the made-up detector: shares of objects, false boxes a picture, jitter as a share of the box."""
 
     missed: float = 0.04
     false: float = 0.1
     jitter: float = 0.02
     flipped: float = 0.03
+    twice: float = 0.04
     sure: float = 0.82
 
 
-GOOD, WEAK = Faults(), Faults(missed=0.2, false=0.4, jitter=0.04, flipped=0.08, sure=0.6)
+GOOD, WEAK = Faults(), Faults(missed=0.2, false=0.4, jitter=0.04, flipped=0.08, twice=0.08, sure=0.6)
 
 
 def place(scene: Scene, walker: Walker, t: float) -> tuple[float, tuple[float, float, float, float]] | None:
@@ -130,10 +131,22 @@ def truth(scene: Scene, t: float) -> Truth:
     )
 
 
-def detected(now: Truth, faults: Faults, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the made-up detector says: boxes (n, 4) px, scores (n,) from .25, class ids (n,); the best first."""
+def detected(
+    now: Truth, faults: Faults, random: np.random.Generator, moment: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the made-up detector says: boxes (n, 4) px, scores (n,) from .25, class ids (n,); the best first.
+
+    Throughout a `moment` the same objects are seen twice.
+    """
     boxes, scores, class_ids = [], [], []
-    for box, part, seen, class_id in zip(now.boxes, now.seen_boxes, now.seen, now.class_ids.tolist(), strict=True):
+    for number, box, part, seen, class_id in zip(
+        now.ids.tolist(), now.boxes, now.seen_boxes, now.seen, now.class_ids.tolist(), strict=True
+    ):
+        again = np.random.default_rng([*moment, number])
+        if again.random() < faults.twice:
+            boxes.append(box + np.tile(box[2:] - box[:2], 2) * again.uniform(-0.2, 0.2, 4))
+            scores.append(random.uniform(0.3, 0.7))
+            class_ids.append(class_id)
         score = faults.sure * seen**0.4 + random.normal(0, 0.08)
         # Hidden parts are guessed half of the time, as networks do.
         shape = box if random.random() < 0.5 else part

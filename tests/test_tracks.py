@@ -54,6 +54,16 @@ def test_a_flash_gets_no_number() -> None:
     assert number(tracker, [at(100)], 0.1) == [0]
 
 
+def test_what_is_seen_twice_for_a_moment_keeps_its_number() -> None:
+    tracker = BuiltinTracker()
+    for index in range(15):
+        number(tracker, [at(100)], 0.1 if index else 0.0)
+    wide = [100, 50, 150, 90]
+    for _ in range(2):
+        assert number(tracker, [at(100), wide], 0.1)[0] == 1
+    assert number(tracker, [wide], 0.1) == [1], "the second box is left, and lies on the second track"
+
+
 def test_nothing_at_all() -> None:
     tracker = BuiltinTracker()
     assert number(tracker, [], 0.0) == []

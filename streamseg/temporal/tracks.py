@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 _SURE_IOU, _UNSURE_IOU = 0.1, 0.4
 # A car and a truck are taken for one another; what is matched across classes must overlap by this much more.
 _OTHER_CLASS = 0.25
+# Networks see some things twice for a moment: a track of this age has so much overlap in advance of a new one.
+_ELDER_S, _ELDER = 1.0, 0.4
 # The speed of what is not seen is worth half after this.
 _SPEED_HALF_LIFE_S = 2.0
 # Standard deviations as shares of an object's size: of a seen side; of a speed before it is known, a second; and of
@@ -58,6 +60,7 @@ class _Track:
     velocity: Floats
     spread: tuple[float, float, float]
     sights: int = 1
+    age_s: float = 0.0
     unseen_s: float = 0.0
 
 
@@ -135,6 +138,7 @@ def _move(track: _Track, dt_s: float) -> None:
         track.velocity = np.tile(middle, 2) * 0.5 ** (dt_s / _SPEED_HALF_LIFE_S)
     track.box = track.box + track.velocity * dt_s
     track.unseen_s += dt_s
+    track.age_s += dt_s
 
 
 def _see(track: _Track, box: Floats, class_id: int) -> None:
@@ -154,7 +158,7 @@ def _see(track: _Track, box: Floats, class_id: int) -> None:
 def _match(
     boxes: NDArray[np.floating], class_ids: NDArray[np.integer], tracks: list[_Track], least: float
 ) -> list[tuple[int, int]]:
-    """(instance, track) pairs, the best overlap first; each at most once."""
+    """(instance, track) pairs, the best overlap and the older track first; each at most once."""
     if not len(boxes) or not tracks:
         return []
     theirs = np.stack([track.box for track in tracks])
@@ -164,12 +168,13 @@ def _match(
     areas = [np.clip(each[:, 2:] - each[:, :2], 0, None).prod(axis=1) for each in (boxes, theirs)]
     overlap = both / np.maximum(areas[0][:, None] + areas[1][None, :] - both, 1e-9)
     overlap -= _OTHER_CLASS * (class_ids[:, None] != np.array([track.class_id for track in tracks])[None, :])
+    worth = overlap + _ELDER * np.array([min(track.age_s / _ELDER_S, 1.0) for track in tracks])
+    worth[overlap < least] = -np.inf
     pairs: list[tuple[int, int]] = []
-    while overlap.size:
-        row, column = divmod(int(overlap.argmax()), overlap.shape[1])
-        if overlap[row, column] < least:
-            break
+    while True:
+        row, column = divmod(int(worth.argmax()), worth.shape[1])
+        if worth[row, column] == -np.inf:
+            return pairs
         pairs.append((row, column))
-        overlap[row, :] = -1
-        overlap[:, column] = -1
-    return pairs
+        worth[row, :] = -np.inf
+        worth[:, column] = -np.inf
