@@ -205,6 +205,20 @@ def test_what_a_live_log_wrote_stays_when_the_run_fails(tmp_path: Path, camera: 
     assert len((tmp_path / "e.partial.csv").read_text().splitlines()) == 4
 
 
+def test_a_live_log_leaves_that_of_the_run_before(tmp_path: Path, camera: Source) -> None:
+    named = {"tables": [str(tmp_path / "e.csv"), str(tmp_path / "e.json")], "page": str(tmp_path / "p.html")}
+    for count in (2, 3):
+        log = EventLog(camera, tmp_path, finish=lambda at_s: [], **named)  # type: ignore[arg-type]
+        assert len(log.notices) == (0 if count == 2 else 3)
+        on_and_on(log, camera, count)
+        log.finish()
+        log.close()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"e.csv", "e-2.csv", "e.json", "e-2.json", "p.html", "p-2.html"}
+    assert [len(json.loads((tmp_path / name).read_text())) for name in ("e.json", "e-2.json")] == [2, 3]
+    assert "earlier run" not in (tmp_path / "p-2.html").read_text()
+
+
 def test_a_disk_that_takes_nothing_for_a_while_costs_a_live_log_nothing(tmp_path: Path, camera: Source) -> None:
     tables = [tmp_path / "e.csv", tmp_path / "e.json"]
     log = EventLog(camera, tmp_path, finish=lambda at_s: [], tables=[str(path) for path in tables])

@@ -322,6 +322,16 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         LinesSink(str(tmp_path / "a.mp4"), lambda output: {})
 
 
+def test_lines_of_a_live_run_leave_those_of_the_run_before(tmp_path: Path) -> None:
+    for run in (1, 2, 3):
+        sink = LinesSink(str(tmp_path / "r.jsonl"), lambda output, run=run: {"run": run}, numbered=True)
+        remark = "r.jsonl is an earlier run's and stays; a number goes behind the new one's name"
+        assert list(sink.notices) == ([remark] if run > 1 else [])
+        write_all(sink, outputs())
+    written = {path.name: set(path.read_text().splitlines()) for path in tmp_path.iterdir()}
+    assert written == {"r.jsonl": {'{"run":1}'}, "r-2.jsonl": {'{"run":2}'}, "r-3.jsonl": {'{"run":3}'}}
+
+
 def test_existing_file_is_spared_on_request(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("mine")
     with pytest.raises(SinkOpenError, match="it exists"):

@@ -57,7 +57,7 @@ class EventLog:
     """Gathers the events of a run and writes them when it is over; a `Sink`. Files appear when they are whole.
 
     Of a live source, which may go on for months, each event is written when it ends, in that order, and what was
-    written stays however the run ends; the page shows the last thousand.
+    written stays however the run ends, and when the next one begins; the page shows the last thousand.
 
     Args:
         source: what is read; where there are clips or telemetry a file or a drive, and nothing wrapped around one.
@@ -103,9 +103,9 @@ class EventLog:
                 raise ConfigError(f"events are written as .csv or .json, not {table!r}; choose such a name")
         try:
             for table in tables:
-                self._tables.append(_Table(Path(table)))
+                self._tables.append(_Table(Path(table), numbered=source.info.live))
             if page:
-                self._page = Partial(Path(page))
+                self._page = Partial(Path(page), numbered=source.info.live)
         except BaseException:
             self.close()
             raise
@@ -114,9 +114,14 @@ class EventLog:
     def notices(self) -> Sequence[str]:
         """One-line remarks for the user, so far."""
         return (
-            *(table.notice for table in self._tables if table.notice),
-            *(self._clips.notices if self._clips else ()),
+            *(remark for table in self._tables for remark in table.notices),
+            *(self._page.notices if self._page else ()),
+            *self._remarks,
         )
+
+    @property
+    def _remarks(self) -> Sequence[str]:
+        return self._clips.notices if self._clips else ()
 
     @property
     def events(self) -> Sequence[Event]:
@@ -202,7 +207,7 @@ class EventLog:
             files=files,
             speeds=self._speeds,
             clock_s=began_s(self._source, self._path),
-            remarks=[*self._source.notices, *self.notices, *forgotten],
+            remarks=[*self._source.notices, *self._remarks, *forgotten],
         )
 
 
@@ -235,19 +240,20 @@ def _relative(clip: Path, page: Path) -> str:
 
 
 class _Table:
-    """A file of events that grows; it has its name when it is whole, and what was written of it stays anyway.
+    """A file of events that grows; it has its name when it is whole, and what was written of it stays anyway."""
 
-    Attributes:
-        notice: what goes wrong now, for the user; empty when nothing does.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._partial = Partial(path)
+    def __init__(self, path: Path, *, numbered: bool) -> None:
+        self._partial = Partial(path, numbered=numbered)
         self._as_csv = path.suffix.lower() == ".csv"
         self._waiting: list[Event] = []
         self._begun = False
         self._size = 0
-        self.notice = ""
+        self._trouble = ""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """One-line remarks for the user: on files of earlier runs, and on what goes wrong now."""
+        return (*self._partial.notices, *([self._trouble] if self._trouble else []))
 
     def add(self, events: Sequence[Event]) -> None:
         """Write these behind what is there; those that cannot be written now are tried again with the next.
@@ -261,7 +267,7 @@ class _Table:
         except SinkWriteError as error:
             if len(self._waiting) > _MOST_REMEMBERED:
                 raise
-            self.notice = f"{error}; tried again with the next event"
+            self._trouble = f"{error}; tried again with the next event"
 
     def finish(self) -> None:
         """It is whole.
@@ -294,7 +300,7 @@ class _Table:
             file.write(data)
         self._begun |= bool(self._waiting)
         self._size += len(data)
-        self._waiting, self.notice = [], ""
+        self._waiting, self._trouble = [], ""
 
 
 @contextlib.contextmanager

@@ -151,7 +151,7 @@ def open_sinks(
     if output.matte:
         add(output.matte, MatteSink(output.matte, source.info))
     if output.results:
-        add(output.results, LinesSink(output.results, record))
+        add(output.results, LinesSink(output.results, record, numbered=source.info.live))
     if not source.info.live or len(sinks) == 1:
         return sinks
     # One that fails must not end the others.

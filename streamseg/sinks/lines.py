@@ -22,14 +22,15 @@ class LinesSink:
     Args:
         path: of the file.
         describe: makes of an output what is written; anything that JSON knows.
+        numbered: leave a file of that name where it is and put a number behind the new one's.
 
     Raises:
         SinkOpenError: it cannot be written.
     """
 
-    def __init__(self, path: str, describe: Callable[[Output], Mapping[str, Any]]) -> None:
+    def __init__(self, path: str, describe: Callable[[Output], Mapping[str, Any]], *, numbered: bool = False) -> None:
         self._describe = describe
-        self._partial = Partial(Path(path))
+        self._partial = Partial(Path(path), numbered=numbered)
         self._written = 0
         self._finished = False
         try:

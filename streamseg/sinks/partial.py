@@ -17,6 +17,11 @@ class Partial:
     The extension stays usable. What an earlier run left is never overwritten: another name is taken then and `notices`
     say so.
 
+    Args:
+        final: the name that it shall have.
+        overwrite: take the place of a file of that name; else that is an error.
+        numbered: instead, leave a file of that name where it is and put a number behind the new one's, as `Named` does.
+
     Attributes:
         path: to write to; it exists, empty.
         final: the name it gets from `keep`.
@@ -25,15 +30,18 @@ class Partial:
         SinkOpenError: the folder is missing or cannot be written, or the final name is a folder.
     """
 
-    def __init__(self, final: Path, *, overwrite: bool = True) -> None:
+    def __init__(self, final: Path, *, overwrite: bool = True, numbered: bool = False) -> None:
         self.final = final
         self.notices: list[str] = []
+        self._numbered = numbered
         if final.is_dir():
             raise SinkOpenError(f"cannot write {final}: it is a folder; name a file in it")
         if not overwrite and final.exists():
             raise SinkOpenError(f"cannot write {final}: it exists; choose another name or remove it")
         if not final.parent.is_dir():
             raise SinkOpenError(f"cannot write {final}: the folder {final.parent} does not exist; make it first")
+        if numbered and final.exists():
+            self.notices.append(f"{final.name} is an earlier run's and stays; a number goes behind the new one's name")
         self.path = self._reserve()
 
     def _reserve(self) -> Path:
@@ -54,7 +62,9 @@ class Partial:
         raise SinkOpenError(f"cannot write {self.final}: 1000 unfinished files lie beside it; remove them")
 
     def keep(self) -> None:
-        """Give it the final name, in place of what had it."""
+        """Give it the final name."""
+        if self._numbered:
+            self.final = Named(self.final).path
         os.replace(self.path, self.final)
 
     def discard(self) -> None:
