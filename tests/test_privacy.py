@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from streamseg.app import network as network_module
+from streamseg.app.moments import Seen
 from streamseg.app.privacy import PrivateTask, classes_hidden, look_ahead
-from streamseg.app.sight import Seen
 from streamseg.cli import main
 from streamseg.effects.privacy import (
     PEOPLE,
@@ -354,7 +354,7 @@ def test_live_a_network_that_hangs_gives_slates(tmp_path: Path, monkeypatch: pyt
         return Slow()
 
     monkeypatch.setattr(network_module, "load_segmenter", slow)
-    monkeypatch.setattr("streamseg.app.sight._PATIENCE_S", 0.1)
+    monkeypatch.setattr("streamseg.app.answers._PATIENCE_S", 0.1)
     command = ["run", "test:?size=320x180&fps=30&frames=75", "-o", "null:", "--task", "lanes", "--blur-people"]
     command += ["--set", "lanes.show=[]", "--set", f"privacy.model={yolo(tmp_path / 'y.onnx')}", "--quiet"]
     assert main([*command, "--report", str(tmp_path / "r.json")]) == 0

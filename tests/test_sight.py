@@ -14,21 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from streamseg.app.answers import in_good_time
+from streamseg.app.asking import Asking, CloseLook
+from streamseg.app.keyframes import FileKeyframes, FixedPace, LiveKeyframes
+from streamseg.app.moments import Moments, Seen
 from streamseg.app.process import SeeAndPaint
-from streamseg.app.sight import (
-    Asking,
-    CloseLook,
-    EveryFrame,
-    FileKeyframes,
-    FixedPace,
-    LiveKeyframes,
-    Moments,
-    Seen,
-    Sight,
-    TwoSights,
-    Unseen,
-    in_good_time,
-)
+from streamseg.app.sight import EveryFrame, Sight, TwoSights, Unseen
 from streamseg.errors import InferenceError
 from streamseg.frame import Colour, Frame, Origin, Output
 from streamseg.segment.pool import Pool
@@ -279,7 +270,7 @@ def test_live_a_broken_network_is_told_and_it_comes_back(ask: Asking, network: N
 def test_a_network_that_hangs_holds_nobody_for_ever(
     way: str, ask: Asking, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamseg.app.sight._PATIENCE_S", 0.05)
+    monkeypatch.setattr("streamseg.app.answers._PATIENCE_S", 0.05)
     sight: Sight = EveryFrame(ask, Moments())
     if way != "every":
         pace = FixedPace(1 if way == "keyframes" else 2)
@@ -307,7 +298,7 @@ def test_a_network_that_hangs_holds_nobody_for_ever(
 def test_a_network_that_hides_somebody_and_hangs_holds_nobody_for_ever(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamseg.app.sight._PATIENCE_S", 0.05)
+    monkeypatch.setattr("streamseg.app.answers._PATIENCE_S", 0.05)
     pool = Pool([network])
     segment = in_good_time(pool)
     assert isinstance(segment(picture(0)), Matte)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from streamseg.app import Fleet
-from streamseg.app.sight import Seen
+from streamseg.app.moments import Seen
 from streamseg.cli import main
 from streamseg.config import Settings, load_runs
 from streamseg.errors import ConfigError

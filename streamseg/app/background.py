@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from streamseg.app.sight import Seen
+from streamseg.app.moments import Seen
 from streamseg.config import Settings, parse_background
 from streamseg.effects import Backdrop, Background, BlurredRoom, Edges, Effect, Pictures, PlainColour
 from streamseg.engine import Metrics

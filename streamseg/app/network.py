@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from streamseg.app.sight import Timed
+from streamseg.app.answers import Timed
 from streamseg.config import ModelSettings, Settings, parse_three
 from streamseg.engine import Metrics, Turns
 from streamseg.errors import ConfigError

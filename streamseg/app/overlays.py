@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from streamseg.app.sight import Seen
+from streamseg.app.moments import Seen
 from streamseg.app.telemetry import Where
 from streamseg.config import EventSettings, InstanceSettings, LaneSettings, Settings, parse_vanishing
 from streamseg.effects.instances import InstanceOverlay, InstancePainter, RoadUsers, Tracked

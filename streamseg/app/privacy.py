@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from streamseg.app.moments import Seen
 from streamseg.app.process import Task
-from streamseg.app.sight import Seen
 from streamseg.config import Settings
 from streamseg.effects.privacy import PEOPLE, VEHICLES, Hidden, HiddenClasses, Privacy, cover_records
 from streamseg.frame import Frame, Output, Source

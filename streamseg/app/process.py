@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from streamseg.app.sight import Pace, Seen, Sight
+from streamseg.app.keyframes import Pace
+from streamseg.app.moments import Seen
+from streamseg.app.sight import Sight
 from streamseg.config import Settings
 from streamseg.frame import Frame, Output
 

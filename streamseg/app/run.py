@@ -14,9 +14,9 @@ from typing import Any
 import cv2
 
 import streamseg
+from streamseg.app.moments import Moments
 from streamseg.app.network import Network
 from streamseg.app.process import Task
-from streamseg.app.sight import Moments
 from streamseg.config import Settings, differing
 from streamseg.engine import Beside, FailClosed, Pipeline, Reconnecting, Reopening
 from streamseg.errors import ConfigError

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
+from streamseg.app.asking import Asking, CloseLook
+from streamseg.app.keyframes import FileKeyframes, FixedPace, LiveKeyframes, Pace
+from streamseg.app.moments import Moments
 from streamseg.app.network import Network
-from streamseg.app.sight import (
-    Asking,
-    CloseLook,
-    EveryFrame,
-    FileKeyframes,
-    FixedPace,
-    LiveKeyframes,
-    Moments,
-    Pace,
-    Sight,
-)
+from streamseg.app.sight import EveryFrame, Sight
 from streamseg.config import Settings
 from streamseg.frame import Source
 from streamseg.segment.result import Segmentation

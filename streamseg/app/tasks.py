@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from streamseg.app.answers import in_good_time
 from streamseg.app.background import VirtualBackground
+from streamseg.app.keyframes import Pace
+from streamseg.app.moments import Moments
 from streamseg.app.network import Network, Sessions, class_ids, kept_classes, network_of
 from streamseg.app.overlays import InstancesTask, LanesTask, lane_finder
 from streamseg.app.privacy import PrivateTask, Progress, classes_hidden, look_ahead
 from streamseg.app.process import SeeAndPaint, Task
 from streamseg.app.seeing import sight_of
-from streamseg.app.sight import Moments, Pace, TwoSights, Unseen, in_good_time
+from streamseg.app.sight import TwoSights, Unseen
 from streamseg.app.telemetry import whereabouts
 from streamseg.config import Settings
 from streamseg.effects.privacy import HiddenClasses
