@@ -10,6 +10,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any, NoReturn
 
 import av
 import cv2
@@ -229,6 +230,30 @@ def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             assert str(network).encode() not in path.read_bytes(), "no contestant goes on"
+
+
+def test_sigterm_while_a_contestant_starts_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    class Interrupted(subprocess.Popen[str]):
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            started.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise SystemExit(number)
+
+    monkeypatch.setattr("streamseg.evaluate.bench.subprocess.Popen", Interrupted)
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(SystemExit):
+            race([Contestant("one", [[sys.executable, "-c", "import time; time.sleep(60)"]])], 1, print)
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        started[0].kill()
+    assert started[0].returncode == -signal.SIGKILL, "it was ended, and waited for"
 
 
 def test_quality_on_a_davis_folder(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,19 +120,52 @@ def run_once(name: str, command: Sequence[str]) -> Turn:
     # The peer's interpreter must not find our packages.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
+        returncode, out, complaints = _output_of(command, environment)
     except OSError as error:
         raise ConfigError(f"{name}: cannot run {command[0]}: {(error.strerror or str(error)).lower()}") from error
-    lines = done.stdout.strip().splitlines()
+    lines = out.strip().splitlines()
     try:
-        said = json.loads(lines[-1]) if done.returncode == 0 and lines else {}
+        said = json.loads(lines[-1]) if returncode == 0 and lines else {}
         frames, wall_s, cpu_s = (said.pop(key) for key in ("frames", "wall_s", "cpu_s"))
     except (ValueError, KeyError) as error:
-        why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        why = (complaints.strip().splitlines() or ["it said nothing"])[-1]
         raise BenchError(f"{name} failed: {why}") from error
     if not frames:
         raise BenchError(f"{name} gave no frames; choose another clip")
     return Turn(frames, wall_s, cpu_s, said)
+
+
+def _output_of(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+    process = None
+    try:
+        with _sigterm_waits():
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
+            )
+        out, complaints = process.communicate()
+    except BaseException:
+        if process is not None:
+            process.kill()
+            process.wait()
+        raise
+    return process.returncode, out, complaints
+
+
+@contextmanager
+def _sigterm_waits() -> Iterator[None]:
+    """Within, SIGTERM waits: raised between a process's start and its handle, it would leave the process behind."""
+    came: list[int] = []
+    try:
+        before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    except ValueError:  # not the main thread, which alone hears of signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if came:
+        signal.raise_signal(signal.SIGTERM)
 
 
 def race(contestants: Sequence[Contestant], turns: int, say: Callable[[str], None]) -> list[Standing]:
