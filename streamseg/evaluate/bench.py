@@ -145,8 +145,8 @@ def _output_of(command: Sequence[str], environment: Mapping[str, str]) -> tuple[
         out, complaints = process.communicate()
     except BaseException:
         if process is not None:
-            process.kill()
-            process.wait()
+            with process:  # closes its pipes, and waits for it
+                process.kill()
         raise
     return process.returncode, out, complaints
 
