@@ -45,6 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--material", type=Path, required=True)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--clip", default="portrait_wokada_couple.mp4", help="in the material's media")
     parser.add_argument("--height", type=int, default=720)
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--encoder", default="libx264:preset=ultrafast")
@@ -79,7 +80,7 @@ def main() -> int:
     settings = Settings()
     scales = []
     with tempfile.TemporaryDirectory() as name:
-        clip = scaled(args.material / "media/portrait_wokada_couple.mp4", args.height, Path(name))
+        clip = scaled(args.material / "media" / args.clip, args.height, Path(name))
         for turn in range(2):
             scales.append(yardstick.measure(clip, Path(name)))
             cpu.clear()
@@ -128,7 +129,7 @@ def main() -> int:
         scales.append(yardstick.measure(clip, Path(name)))
     cpu["scale + post-process"] -= inside[0]
     wall["scale + post-process"] -= inside[1]
-    print(f"{args.height}p, {count} frames; ms a frame")
+    print(f"{args.clip}, {args.height}p, {count} frames; ms a frame")
     print(f"{'stage':24}{'CPU':>8}{'wall':>8}")
     for stage in cpu:
         print(f"{stage:24}{1e3 * cpu[stage] / count:8.2f}{1e3 * wall[stage] / count:8.2f}")
