@@ -182,6 +182,20 @@ def test_the_answers_are_the_same_up_to_rounding_also_at_the_border(tmp_path, pa
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("far", [-300.0, -75.0, 75.0, 300.0])
+def test_means_of_distributions_are_numbers_however_far_from_0_they_lie(tmp_path, far):
+    path = network(tmp_path / "n.onnx")
+    random = np.random.default_rng(9)
+    feeds = {
+        "x": np.zeros((1, 2, 4, 5), np.float32),
+        "d": (far + random.uniform(-4, 4, (1, _BINS, 4, 6))).astype(np.float32),
+    }
+    (expected,), (found,) = (Session(each, threads=1).run(["m"], feeds) for each in (path, lightened(path)))
+    assert np.isfinite(found).all()
+    if abs(far) < 76:
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_what_follows_cell_by_cell_is_done_before_the_quarters_are_put_together(tmp_path):
     assert operations(lightened(network(tmp_path / "n.onnx"))).count("Sigmoid") == 4
     # Somebody wants the convolution's own planes: they are put together first.

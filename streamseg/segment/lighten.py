@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Doubles = NDArray[np.float64]
 
 # Part of the place in the cache: another number whenever this module makes something else of a file.
-_EDITION = 3
+_EDITION = 4
 # Since then the axis of a softmax is one axis and not all that follow, and a split is told its sizes by an input.
 _OPSET = 13
 # What makes a cell of its output from the same cell of its inputs.
@@ -35,6 +35,8 @@ _DEFAULTS = {
     "pads": [0] * 4,
     "strides": [1, 1],
 }
+# Exponentials of this, times the cells of a distribution, stay far below the greatest float32.
+_FINITE = 80.0
 # Of an even and an odd row of a doubled plane: which row of a kernel of three meets which row of the plane, as (row of
 # a kernel of two, half of the doubled row, row of the kernel of three). An even row sees the plane's row before its own
 # and its own, an odd one its own and the next.
@@ -187,12 +189,15 @@ class _Graph:
             if not _is(weigh, "Conv", kernel_shape=[1, 1]) or len(weigh.input) != 2 or weights is None:
                 continue
             (mean,) = weigh.output
-            exponentials, sums, weighed, total = (f"{mean}/{part}" for part in ("exp", "sums", "weighed", "total"))
+            names = ("clipped", "exp", "sums", "weighed", "total")
+            clipped, exponentials, sums, weighed, total = (f"{mean}/{name}" for name in names)
+            # In float32 a sum of exponentials beyond is infinite or 0, and the mean no number. Answers lie far within.
+            least, most = (self._constant(f"{mean}/{limit:.0f}", np.array(limit)) for limit in (-_FINITE, _FINITE))
             both = self._constant(f"{mean}/weights", np.concatenate([weights, np.ones_like(weights[:1])]))
             parts = self._constant(f"{mean}/parts", np.array([len(weights), 1]))
             made = [
-                # Stays finite in float32 up to 88; a network's answers lie far below.
-                helper.make_node("Exp", [softmax.input[0]], [exponentials]),
+                helper.make_node("Clip", [softmax.input[0], least, most], [clipped]),
+                helper.make_node("Exp", [clipped], [exponentials]),
                 helper.make_node("Conv", [exponentials, both], [sums], kernel_shape=[1, 1]),
                 helper.make_node("Split", [sums, parts], [weighed, total], axis=1),
                 helper.make_node("Div", [weighed, total], [mean]),
