@@ -1,11 +1,12 @@
 """What every stage but the network costs at 720p, in CPU time of the whole process, one stage after the other.
 
-    python benchmarks/stages.py --material FOLDER [--height 720] [--encoder NAME:OPTIONS] [--json out.json]
+    python benchmarks/stages.py --material FOLDER [--clip NAME]... [--runs 3] [--encoder NAME:OPTIONS] [--json out.json]
 
 Decode (one thread), scale to the network's input, post-process, matte, smooth, guided upsample, blur, blend, encode
 with libx264 ultrafast (one thread). CPU time is that of all the process's threads, so nothing hides in a helper thread.
-Every stage runs over the whole clip; the first pass warms up. `yardstick.py` says before
-and after how slow the machine is.
+Every run goes over the whole clip; the first one warms up. What else runs on the machine makes CPU time longer, never
+shorter: so the table of a clip is that of its cheapest run, and all runs' sums stand beside it. `yardstick.py` says
+before and after each run how slow the machine is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,19 +43,89 @@ from streamseg.sinks import open_sink
 from streamseg.sources import open_source
 from streamseg.temporal import SceneCut
 
+CLIPS = (
+    "portrait_wokada_couple.mp4",
+    "person_sam2_juggle.mp4",
+    "portrait_pixabay_doctor26732.mp4",
+    "portrait_pixabay_thoughtful35590.mp4",
+    "webcam_intel_asl_book.mkv",
+    "webcam_intel_asl_walk.mkv",
+    "surv_degirum_traffic.mp4",
+)
+_MS = 1e3
+
+
+@dataclass
+class Run:
+    """One pass over a clip: ms a frame by stage, and how slow the machine was before and after."""
+
+    frames: int
+    cpu: dict[str, float]
+    wall: dict[str, float]
+    network: tuple[float, float]
+    scales: list[dict[str, float]]
+
+    @property
+    def together(self) -> float:
+        """CPU ms a frame of all stages."""
+        return sum(self.cpu.values())
+
+    @property
+    def slower(self) -> float:
+        """The yardstick's median: how many times slower than the reference machine."""
+        return sum(map(yardstick.factor, self.scales)) / len(self.scales)
+
+    @property
+    def kinds(self) -> list[float]:
+        """The same for decoding, work on pixels and encoding."""
+        return [sum(pair) / len(pair) for pair in zip(*map(yardstick.factors, self.scales), strict=True)]
+
+    @property
+    def by_kind(self) -> tuple[float, float, float]:
+        """Decoding, work on pixels and encoding in ms of the reference machine."""
+        decode, encode = self.cpu["decode"], self.cpu["encode"]
+        spent = (decode, self.together - decode - encode, encode)
+        first, second, third = (ms / factor for ms, factor in zip(spent, self.kinds, strict=True))
+        return first, second, third
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--material", type=Path, required=True)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--clip", default="portrait_wokada_couple.mp4", help="in the material's media")
+    parser.add_argument("--clip", action="append", help="in the material's media; may be repeated; people and a street")
     parser.add_argument("--height", type=int, default=720)
-    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--frames", type=int, default=120)
+    parser.add_argument("--runs", type=int, default=3, help="of each clip, without the one that warms up")
     parser.add_argument("--encoder", default="libx264:preset=ultrafast")
     parser.add_argument("--quality", default="medium", help="of the encoder; the default of `run` is high")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     cv2.setNumThreads(1)
+    model = args.model or args.material / "models/yolov8n-seg.onnx"
+    assert inspect_onnx(model).family == "yolo-seg"
+    best: dict[str, Run] = {}
+    for name in args.clip or CLIPS:
+        segmenter = load_segmenter(model, threads=1, classes=[0])
+        with tempfile.TemporaryDirectory() as folder:
+            clip = scaled(args.material / "media" / name, args.height, Path(folder))
+            runs = [measure(segmenter, clip, Path(folder), args) for _ in range(args.runs + 1)][1:]
+        best[name] = min(runs, key=lambda run: run.together)
+        show(name, args.height, best[name], runs)
+    if len(best) > 1:
+        together = [run.together for run in best.values()]
+        print(f"\nmean of the {len(best)} clips: {sum(together) / len(best):.1f} ms, the worst {max(together):.1f}")
+    if args.json:
+        document = {
+            name: {"frames": run.frames, "cpu_ms": run.cpu, "wall_ms": run.wall, "together_ms": run.together}
+            for name, run in best.items()
+        }
+        args.json.write_text(json.dumps({"height": args.height, "clips": document}, indent=2))
+    return 0
+
+
+def measure(segmenter: Any, clip: Path, folder: Path, args: argparse.Namespace) -> Run:
+    """One pass over the clip, everything that makes a frame, one stage after the other."""
     cpu: dict[str, float] = defaultdict(float)
     wall: dict[str, float] = defaultdict(float)
 
@@ -63,99 +136,87 @@ def main() -> int:
         cpu[stage] += time.process_time() - cpu_began
         wall[stage] += time.perf_counter() - wall_began
 
-    model = args.model or args.material / "models/yolov8n-seg.onnx"
-    assert inspect_onnx(model).family == "yolo-seg"
-    segmenter = load_segmenter(model, threads=1, classes=[0])
     network = segmenter._segmenter._session  # to take the network's own time out
-    run, inside = network.run, [0.0, 0.0]
+    run = network.run
 
-    def timed_run(*arguments, **options):
-        cpu_began, wall_began = time.process_time(), time.perf_counter()
-        answer = run(*arguments, **options)
-        inside[0] += time.process_time() - cpu_began
-        inside[1] += time.perf_counter() - wall_began
-        return answer
+    def timed_run(*arguments: Any, **options: Any) -> Any:
+        with timed("network"):
+            return run(*arguments, **options)
 
-    network.run = timed_run
     settings = Settings()
-    scales = []
-    with tempfile.TemporaryDirectory() as name:
-        clip = scaled(args.material / "media" / args.clip, args.height, Path(name))
-        for turn in range(2):
-            scales.append(yardstick.measure(clip, Path(name)))
-            cpu.clear()
-            wall.clear()
-            inside[:] = [0.0, 0.0]
-            source = open_source(str(clip), threads=1)
-            sink = open_sink(
-                str(Path(name) / f"out{turn}.mkv"),
-                source.info,
-                encoder=args.encoder,
-                quality=args.quality,
-                threads=1,
-            )
-            effect = Background(BlurredRoom(0.5), background_edges(settings))
-            smoother, cut, backdrop = background_smoother(settings), SceneCut(), BlurredRoom(0.5)
-            count = 0
-            while count < args.frames:
-                with timed("decode"):
-                    frame = source.read()
-                if frame is None:
-                    break
-                with timed("scale + post-process"):
-                    seen = segmenter(frame)
-                with timed("matte"):
-                    matte = seen.matte([0])
-                with timed("smooth + scene cut"):
-                    luma = coarse_luma(frame)
-                    if cut(luma, 1 / 30):
-                        smoother.reset()
-                    matte = smoother(matte, luma, 1 / 30)
-                with timed("guided upsample"):
-                    alpha = effect.opacity(frame, Matte(matte, (frame.width, frame.height)).matte(None))
-                out = np.empty_like(frame.planes)
-                with timed("blur"):
-                    half_alpha = halve(alpha)
-                    background = backdrop(frame, alpha, half_alpha, out)
-                with timed("blend"):
-                    over(frame.planes, background, alpha, out, half_alpha=half_alpha)
-                with timed("encode"):
-                    sink.write(Output(frame.with_picture(out)))
-                count += 1
-            with timed("encode"):
-                sink.finish()
-            sink.close()
-            source.close()
-        scales.append(yardstick.measure(clip, Path(name)))
+    scales = [yardstick.measure(clip, folder)]
+    network.run = timed_run
+    source = open_source(str(clip), threads=1)
+    sink = open_sink(str(folder / "out.mkv"), source.info, encoder=args.encoder, quality=args.quality, threads=1)
+    effect = Background(BlurredRoom(0.5), background_edges(settings))
+    smoother, cut, backdrop = background_smoother(settings), SceneCut(), BlurredRoom(0.5)
+    count = 0
+    while count < args.frames:
+        with timed("decode"):
+            frame = source.read()
+        if frame is None:
+            break
+        with timed("scale + post-process"):
+            seen = segmenter(frame)
+        with timed("matte"):
+            matte = seen.matte([0])
+        with timed("smooth + scene cut"):
+            luma = coarse_luma(frame)
+            if cut(luma, 1 / 30):
+                smoother.reset()
+            matte = smoother(matte, luma, 1 / 30)
+        with timed("guided upsample"):
+            alpha = effect.opacity(frame, Matte(matte, (frame.width, frame.height)).matte(None))
+        out = np.empty_like(frame.planes)
+        with timed("blur"):
+            half_alpha = halve(alpha)
+            background = backdrop(frame, alpha, half_alpha, out)
+        with timed("blend"):
+            over(frame.planes, background, alpha, out, half_alpha=half_alpha)
+        with timed("encode"):
+            sink.write(Output(frame.with_picture(out)))
+        count += 1
+    with timed("encode"):
+        sink.finish()
+    sink.close()
+    source.close()
+    network.run = run
+    scales.append(yardstick.measure(clip, folder))
+    inside = (cpu.pop("network"), wall.pop("network"))
     cpu["scale + post-process"] -= inside[0]
     wall["scale + post-process"] -= inside[1]
-    print(f"{args.clip}, {args.height}p, {count} frames; ms a frame")
+    each = _MS / count
+    return Run(
+        count,
+        {stage: spent * each for stage, spent in cpu.items()},
+        {stage: spent * each for stage, spent in wall.items()},
+        (inside[0] * each, inside[1] * each),
+        scales,
+    )
+
+
+def show(name: str, height: int, run: Run, runs: list[Run]) -> None:
+    """Print one clip's table."""
+    print(f"\n{name}, {height}p, {run.frames} frames; ms a frame in the cheapest of {len(runs)} runs")
     print(f"{'stage':24}{'CPU':>8}{'wall':>8}")
-    for stage in cpu:
-        print(f"{stage:24}{1e3 * cpu[stage] / count:8.2f}{1e3 * wall[stage] / count:8.2f}")
-    print(f"{'all but the network':24}{1e3 * sum(cpu.values()) / count:8.2f}{1e3 * sum(wall.values()) / count:8.2f}")
-    print(f"{'(the network, 1 thread)':24}{1e3 * inside[0] / count:8.2f}{1e3 * inside[1] / count:8.2f}")
-    # Before and after the stages, in the same run: the machine's speed changes from minute to minute.
-    factors = [yardstick.factor(scale) for scale in scales[1:]]
-    slower = sum(factors) / len(factors)
-    if args.height == 720:
-        print("yardstick, ms here / ms on the reference machine:")
-        for name, reference in yardstick.REFERENCE_MS.items():
-            print(f"  {name:32}{' '.join(f'{scale[name]:6.2f}' for scale in scales[1:])} /{reference:6.2f}")
-        print(f"this machine is {slower:.2f} times slower (before {factors[0]:.2f}, after {factors[1]:.2f});")
-        print(f"all but the network comes to {1e3 * sum(cpu.values()) / count / slower:.1f} ms there")
-        kinds = [sum(pair) / len(pair) for pair in zip(*map(yardstick.factors, scales[1:]), strict=True)]
-        decode, encode = cpu["decode"] / kinds[0], cpu["encode"] / kinds[2]
-        ours = (sum(cpu.values()) - cpu["decode"] - cpu["encode"]) / kinds[1]
-        print(
-            f"by kind: decode {kinds[0]:.2f}, pixels {kinds[1]:.2f}, encode {kinds[2]:.2f} times slower; "
-            f"{1e3 * decode / count:.1f} + {1e3 * ours / count:.1f} + {1e3 * encode / count:.1f} = "
-            f"{1e3 * (decode + ours + encode) / count:.1f} ms there"
-        )
-    if args.json:
-        table = {stage: {"cpu_ms": 1e3 * cpu[stage] / count, "wall_ms": 1e3 * wall[stage] / count} for stage in cpu}
-        args.json.write_text(json.dumps({"height": args.height, "frames": count, "stages": table}, indent=2))
-    return 0
+    for stage in run.cpu:
+        print(f"{stage:24}{run.cpu[stage]:8.2f}{run.wall[stage]:8.2f}")
+    print(f"{'all but the network':24}{run.together:8.2f}{sum(run.wall.values()):8.2f}")
+    print(f"{'(the network, 1 thread)':24}{run.network[0]:8.2f}{run.network[1]:8.2f}")
+    print("all runs: " + ", ".join(f"{other.together:.2f}" for other in runs))
+    if height != 720:
+        return
+    print("yardstick, ms here / ms on the reference machine:")
+    for call, reference in yardstick.REFERENCE_MS.items():
+        print(f"  {call:32}{' '.join(f'{scale[call]:6.2f}' for scale in run.scales)} /{reference:6.2f}")
+    print(f"this machine is {run.slower:.2f} times slower;")
+    print(f"all but the network comes to {run.together / run.slower:.1f} ms there")
+    decode, ours, encode = run.by_kind
+    print(
+        "by kind: decode {:.2f}, pixels {:.2f}, encode {:.2f} times slower; ".format(*run.kinds)
+        + f"{decode:.1f} + {ours:.1f} + {encode:.1f} = {decode + ours + encode:.1f} ms there",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -55,18 +55,22 @@ def measure(clip: Path, folder: Path) -> dict[str, float]:
             stream.width, stream.height, stream.pix_fmt = video.width, video.height, "yuv420p"
             stream.options, stream.thread_count = {"preset": "ultrafast"}, 1
             decoding, encoding, frames = 0.0, 0.0, source.decode(video)
+            count = 0
             # One frame at a time: to keep them all would cost more in page faults than the decoder takes.
-            for _ in range(_FRAMES):
+            while count < _FRAMES:
                 began = time.process_time()
-                frame = next(frames)
+                frame = next(frames, None)
                 decoded = time.process_time()
+                if frame is None:
+                    break
                 sink.mux(stream.encode(frame))
                 decoding += decoded - began
                 encoding += time.process_time() - decoded
+                count += 1
             began = time.process_time()
             sink.mux(stream.encode(None))
             encoding += time.process_time() - began
-            found["decode"], found["libx264 ultrafast"] = 1e3 * decoding / _FRAMES, 1e3 * encoding / _FRAMES
+            found["decode"], found["libx264 ultrafast"] = 1e3 * decoding / count, 1e3 * encoding / count
     return found
 
 
