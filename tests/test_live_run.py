@@ -111,6 +111,18 @@ def test_a_pattern_is_recorded_in_order_and_in_time(network: Path, tmp_path: Pat
     assert told["frames"]["in"] - sum(told["frames"]["dropped"].values()) == out, (told["frames"], dropped)
 
 
+def test_a_live_run_leaves_the_report_of_the_run_before(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], network: Path
+) -> None:
+    reports = [tmp_path / "r.json", tmp_path / "r-2.json"]
+    for width in (320, 160):
+        source = f"test:?size={width}x90&fps=30&frames=2"
+        assert run(source, "-o", "null:", "--model", network, "--report", reports[0]) == 0
+    assert sorted(tmp_path.glob("r*.json*")) == sorted(reports)
+    assert [json.loads(path.read_text())["source"]["size_wh"] for path in reports] == [[320, 90], [160, 90]]
+    assert "r.json is an earlier run's and stays" in capfd.readouterr().err
+
+
 def test_a_stream_that_is_not_there_yet_is_waited_for_behind_the_slate(
     network: Path, tmp_path: Path, start: Start
 ) -> None:

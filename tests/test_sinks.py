@@ -332,6 +332,27 @@ def test_lines_of_a_live_run_leave_those_of_the_run_before(tmp_path: Path) -> No
     assert written == {"r.jsonl": {'{"run":1}'}, "r-2.jsonl": {'{"run":2}'}, "r-3.jsonl": {'{"run":3}'}}
 
 
+@pytest.mark.parametrize("name", ["m.mkv", "out.webm"])
+def test_videos_of_a_live_run_leave_those_of_the_run_before(tmp_path: Path, name: str) -> None:
+    info, path = clips.info(live=True), tmp_path / name
+    for count in (2, 3):
+        sink = MatteSink(str(path), info) if name[0] == "m" else open_sink(str(path), info, alpha=True, preset="8")
+        write_all(sink, outputs(count))
+    with_number = path.with_stem(f"{path.stem}-2")
+    assert {file.name for file in tmp_path.iterdir()} == {name, with_number.name}
+    for file, count in ((path, 2), (with_number, 3)):
+        with av.open(str(file)) as container:
+            assert sum(1 for _ in container.decode(video=0)) == count
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("m/", "clip_"), ("m_%05d.png", "m_")])
+def test_pictures_of_a_live_run_go_on_behind_those_of_the_run_before(tmp_path: Path, name: str, prefix: str) -> None:
+    for live, count in ((True, 2), (True, 3), (False, 1)):
+        write_all(MatteSink(f"{tmp_path}/{name}", clips.info(live=live)), outputs(count))
+    names = sorted(path.name for path in tmp_path.rglob("*.png"))
+    assert names == [f"{prefix}{number:05d}.png" for number in (1, 2, 3, 4, 5)]
+
+
 def test_existing_file_is_spared_on_request(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("mine")
     with pytest.raises(SinkOpenError, match="it exists"):

@@ -21,6 +21,7 @@ from streamseg.cli.log import Voice, logged
 from streamseg.cli.progress import progress, status_line
 from streamseg.config import Settings, load_runs
 from streamseg.errors import ConfigError, PipelineStuckError, SinkWriteError, StreamsegError, redact
+from streamseg.sinks.partial import Partial
 from streamseg.sources import is_live_url
 from streamseg.web.notify import Notifier
 from streamseg.web.server import listen_address
@@ -289,7 +290,9 @@ class _Watch:
                 wall_s = time.monotonic() - began
                 for name, report in fleet.reports(outcome=outcome).items():
                     if path := self._settings[name].output.report:
-                        _write_report(path, report)
+                        live = self._fleet.runs[name].source.info.live
+                        for notice in _write_report(path, report, numbered=live):
+                            voice(notice)
         for name, run in fleet.runs.items():
             lead = f"{name}: " if name else ""
             for what, count in run.source.counts.items():
@@ -405,12 +408,14 @@ def _answers(terminal: int) -> bool:
     return True
 
 
-def _write_report(path: str, report: dict[str, Any]) -> None:
+def _write_report(path: str, report: dict[str, Any], *, numbered: bool) -> Sequence[str]:
+    """Write it; `numbered` leaves a file of that name where it is. Returns remarks for the user."""
     text = redact(json.dumps(report, indent=2)) + "\n"
-    partial = f"{path}.partial"
+    file = Partial(Path(path), numbered=numbered)
     try:
-        Path(partial).write_text(text, "utf-8")
-        os.replace(partial, path)
+        file.path.write_text(text, "utf-8")
+        file.keep()
     except OSError as error:
-        Path(partial).unlink(missing_ok=True)
+        file.discard()
         raise SinkWriteError(f"cannot write report {path}: {error.strerror}; choose another place") from error
+    return file.notices

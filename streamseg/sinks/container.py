@@ -54,7 +54,8 @@ class VideoFile:
         colour: the pictures' colour as it is written.
         size_wh: of the pictures.
         threads: of the encoder; 0 lets it choose.
-        name: of the file while it is written; None takes a temporary one.
+        name: of the file while it is written; None takes a temporary one. Of a live source the final one does not
+            replace a file of that name; see `Partial`.
         origin_s: the time, on the clock of pictures and packets, that is 0 in the file.
 
     Raises:
@@ -77,7 +78,7 @@ class VideoFile:
         origin_s: Fraction = Fraction(0),
     ) -> None:
         self._url = "standard output" if url == "-" else url
-        self._partial = name or (None if url == "-" else Partial(Path(url), overwrite=overwrite))
+        self._partial = name or (None if url == "-" else Partial(Path(url), overwrite=overwrite, numbered=info.live))
         self._origin_s = origin_s
         self.notices = list(self._partial.notices) if self._partial else []
         self._last_pts: int | None = None

@@ -35,7 +35,8 @@ class PictureNames:
 
     Args:
         url: ``out.png`` for a single picture, ``out_%05d.png`` counted from 1, or a folder (``out/``), in which
-            pictures keep the names of their sources and frames of a video are numbered.
+            pictures keep the names of their sources and frames of a video are numbered. Of a live source the numbers go
+            on behind those that lie there.
         info: of the source.
         suffixes: those that can be written; in a folder, others become ``.png``.
 
@@ -57,6 +58,7 @@ class PictureNames:
                 self._path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise SinkOpenError(f"cannot write into {url}: {reason(error)}") from error
+            self._first = 1 + (_highest(self._path, re.compile(r".*_(\d+)\.png")) if info.live else 0)
             return
         if self._path.suffix.lower() not in suffixes:
             raise SinkOpenError(
@@ -69,6 +71,9 @@ class PictureNames:
             raise SinkOpenError(
                 f"cannot write {url}: one name for {info.frame_count} pictures; use {numbered} or {self._path.stem}/"
             )
+        before, _, behind = _PATTERN.sub("\0", self._path.name, count=1).partition("\0")
+        names = re.compile(rf"{re.escape(before)}(\d+){re.escape(behind)}")
+        self._first = 1 + (_highest(self._path.parent, names) if info.live and self._numbered else 0)
 
     def next(self, frame: Frame) -> Path:
         """The file for this frame's picture.
@@ -81,7 +86,7 @@ class PictureNames:
             return self._path / self._in_folder(frame)
         if self._numbered:
             return self._path.with_name(
-                _PATTERN.sub(lambda found: found[0] % (frame.index + 1), self._path.name, count=1)
+                _PATTERN.sub(lambda found: found[0] % (frame.index + self._first), self._path.name, count=1)
             )
         if self._written > 1:
             raise SinkWriteError(f"cannot write a second picture to {self._url}; use a pattern such as out_%05d.png")
@@ -91,7 +96,7 @@ class PictureNames:
         origin = Path(frame.origin.name)
         suffix = origin.suffix.lower()
         if suffix not in SUFFIXES:
-            return f"{origin.stem or 'frame'}_{frame.index + 1:05d}.png"
+            return f"{origin.stem or 'frame'}_{frame.index + self._first:05d}.png"
         name = origin.name if suffix in self._suffixes else f"{origin.stem}.png"
         number = 1
         while name.casefold() in self._used:
@@ -99,6 +104,12 @@ class PictureNames:
             name = f"{origin.stem}_{number}{Path(name).suffix}"
         self._used.add(name.casefold())
         return name
+
+
+def _highest(folder: Path, names: re.Pattern[str]) -> int:
+    """The highest number in the names of a folder's files, as the first group finds it; 0 where there is none."""
+    found = (names.fullmatch(file.name) for file in folder.iterdir())
+    return max((int(match[1]) for match in found if match), default=0)
 
 
 class ImageSink:
