@@ -23,6 +23,7 @@ class FileServer:
     ranges: bool = True
     status: int = 200
     content_type: str = "application/octet-stream"
+    encoding: str | None = None
     redirect: str | None = None
     cuts: list[int | None] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
@@ -68,6 +69,8 @@ def serving(content: bytes) -> Iterator[FileServer]:
             if state.etag:
                 self.send_header("ETag", state.etag)
             self.send_header("Content-Type", state.content_type)
+            if state.encoding:
+                self.send_header("Content-Encoding", state.encoding)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             cut = state.cuts.pop(0) if state.cuts else None

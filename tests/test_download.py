@@ -140,7 +140,7 @@ def test_a_busy_server_is_asked_again(server: FileServer, tmp_path: Path) -> Non
     server.statuses = [503, 429]
     assert download(server.url, tmp_path / "a.bin", pause_s=0) == SHA256
     server.status = 503
-    with pytest.raises(ModelLoadError, match="answered 503 Service Unavailable; what came so far is kept"):
+    with pytest.raises(ModelLoadError, match="answered 503 Service Unavailable; run the same command again"):
         download(server.url, tmp_path / "b.bin", pause_s=0)
 
 
@@ -221,6 +221,20 @@ def test_a_redirection_leads_on_but_not_to_files(server: FileServer, tmp_path: P
     with pytest.raises(ModelLoadError):
         download(server.url, tmp_path / "b.bin")
     assert not (tmp_path / "b.bin").exists()
+
+
+def test_a_circle_of_redirections_is_told_in_one_line(server: FileServer, tmp_path: Path) -> None:
+    server.redirect = server.url
+    with pytest.raises(ModelLoadError, match=r"127\.0\.0\.1 answered 302 .* infinite loop$") as caught:
+        download(server.url, tmp_path / "a.bin")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_packed_file_is_refused(server: FileServer, tmp_path: Path) -> None:
+    server.encoding = "gzip"
+    with pytest.raises(ModelLoadError, match="sent the file packed with gzip, which was not asked for"):
+        download(server.url, tmp_path / "a.bin")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_redirection_to_less_security_is_refused() -> None:

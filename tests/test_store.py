@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +41,16 @@ TFLITE = tflite_file(
     0,
     2,
 )
-CHECKPOINT = b"PK\3\4 a checkpoint, as far as anyone looks"
+
+
+def _archive(text: str) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("data.pkl", text)
+    return packed.getvalue()
+
+
+CHECKPOINT = _archive("a checkpoint, as far as anyone looks")
 MEMBER = "tiny/tiny.tflite"
 
 
@@ -332,15 +343,18 @@ def test_an_unpinned_file_is_recorded_and_held_to_it(monkeypatch: pytest.MonkeyP
         assert (got.path, got.sha256, got.pinned) == (sources_folder() / "tiny.pt", digest, False)
         assert said == [f"tiny.pt: sha256 {digest}, first seen, not pinned; later pulls are held to it"]
         assert read_records()["tiny.pt"]["status"] == "first seen, not pinned"
-        server.content = CHECKPOINT + b" with something added"
+        server.content = _archive("with something added")
         with pytest.raises(ChecksumError, match=r"take 'tiny\.pt' out of .*lock\.json"):
             pull("tiny", force=True)
         assert got.path.read_bytes() == CHECKPOINT, "the good one must stay"
 
 
-@pytest.mark.parametrize("kind", ["pt", "tflite"])
-def test_an_unpinned_file_of_another_kind_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving(b"please log in to this network first") as server:
+@pytest.mark.parametrize("content", [b"please log in to this network first", CHECKPOINT[:-9]])
+@pytest.mark.parametrize("kind", ["pt", "tflite", "onnx"])
+def test_an_unpinned_file_of_another_kind_is_refused(
+    kind: str, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(content) as server:
         register(monkeypatch, entry(server, kind=kind, pinned=False))
         with pytest.raises(ModelLoadError, match=rf"what came as tiny\.{kind} is no {kind} file"):
             pull("tiny")
@@ -360,12 +374,49 @@ def test_official_onnx_files_are_used_as_they_are(tmp_path: Path, monkeypatch: p
     assert files_in(models_folder()) == ["tiny.onnx"]
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_damaged_result_is_made_again(recorded: bool, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, entry(server))
+    good = pull("tiny")
+    assert pull("tiny").source == "here"
+    if not recorded:
+        (models_folder().parent / "lock.json").unlink()
+    good.path.write_bytes(good.path.read_bytes()[:-9])
+    with pytest.raises(ModelLoadError, match="pull or import it again"):
+        resolve("tiny")
+    assert pull("tiny", offline=True).sha256 == good.sha256
+    assert resolve("tiny").sha256 == good.sha256
+
+
+def test_a_damaged_checkpoint_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(CHECKPOINT) as server:
+        register(monkeypatch, entry(server, kind="pt", pinned=False))
+        pull("tiny").path.write_bytes(CHECKPOINT[:-9])
+        assert pull("tiny").source == "127.0.0.1"
+        assert pull("tiny").path.read_bytes() == CHECKPOINT
+
+
+def test_what_is_here_is_given_from_a_cache_that_cannot_be_written(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch, entry(server))
+    pull("tiny")
+
+    def unwritable(path: Path, say: object = None) -> None:
+        raise ModelLoadError(f"cannot write {path}")
+
+    monkeypatch.setattr(store, "locked", unwritable)
+    assert pull("tiny").source == "here"
+
+
 def test_a_pulled_lane_network_knows_its_preprocessing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = yolop(tmp_path / "official.onnx").read_bytes()
     with serving(content) as server:
         register(monkeypatch, dataclasses.replace(registry()["yolop"], sources=(UrlSource(server.url),)))
         model = resolve("yolop")
         assert read_records()["yolop.onnx"]["made_from"] == "yolop.onnx"
+        assert read_records()["sources/yolop.onnx"]["sha256"] == hashlib.sha256(content).hexdigest()
+        assert pull("yolop", force=True).source == "127.0.0.1", "held to the hash of what was made of it"
     assert (sources_folder() / "yolop.onnx").read_bytes() == content
     assert (model.licence, model.task, model.family) == ("MIT", "lanes", "classmap")
     expected = Preprocess((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), letterbox=True)

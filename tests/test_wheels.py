@@ -140,6 +140,7 @@ def test_a_reason_holds_no_password_and_no_list_of_versions() -> None:
     assert wheels._reason("ERROR: 401 for http://me:secret@a/simple.\nWARNING: later") == "401 for http://***@a/simple"
     assert wheels._reason("ERROR: no x (from versions: 1, 2)\nERROR: none") == "no x"
     assert wheels._reason("Traceback\n  File\nOSError: full") == "OSError: full"
+    assert wheels._reason("ERROR: Exception:\nTraceback\n  File\nOSError: full") == "OSError: full"
     assert wheels._reason("") == "it gave no reason"
 
 

@@ -133,9 +133,8 @@ def download(
                 break
             except _BrokenOffError as error:
                 if attempt + 1 == attempts:
-                    raise ModelAbsentError(
-                        f"{host}: {error}; what came so far is kept, run the same command again"
-                    ) from error
+                    kept = "what came so far is kept, " if partial.path.exists() else ""
+                    raise ModelAbsentError(f"{host}: {error}; {kept}run the same command again") from error
                 time.sleep(pause_s * 2**attempt)
         try:
             check_sha256(f"{path.name} from {host}", found, sha256)
@@ -184,12 +183,12 @@ def _transfer(url: str, partial: _Partial, name: str, *, pinned: bool, progress:
                 raise _BrokenOffError("the server's file is shorter than what was here") from error
             if error.code in _BUSY:
                 raise _BrokenOffError(f"the server answered {error.code} {error.reason}") from error
-            raise ModelLoadError(f"{host} answered {error.code} {error.reason}") from error
+            raise ModelLoadError(f"{host} answered {error.code} {_one_line(error.reason)}") from error
     except TimeoutError as error:
         raise ModelAbsentError(f"{host} did not answer within {timeout_s:g} s") from error
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        text = _one_line(getattr(reason, "strerror", None) or str(reason)) or type(reason).__name__
         raise ModelAbsentError(redact(f"cannot reach {host}: {text.lower()}")) from error
 
     with response:
@@ -197,6 +196,9 @@ def _transfer(url: str, partial: _Partial, name: str, *, pinned: bool, progress:
             raise ModelLoadError(
                 f"{host} answered with a web page instead of the file; is this network waiting for a log-in"
             )
+        packed = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if packed != "identity":
+            raise ModelLoadError(f"{host} sent the file packed with {packed}, which was not asked for; is this a proxy")
         start, total = _span(response.status, response.headers)
         if start != have or (have and response.status != 206):
             have = 0
@@ -215,6 +217,11 @@ def _transfer(url: str, partial: _Partial, name: str, *, pinned: bool, progress:
     if total is not None and done < total:
         raise _BrokenOffError(f"the connection broke off after {done} of {total} bytes")
     return have > 0
+
+
+def _one_line(text: object) -> str:
+    """The first line; urllib tells of a circle of redirections in several."""
+    return str(text).strip().partition("\n")[0].rstrip(" .\r")
 
 
 def _request(url: str, headers: dict[str, str]) -> urllib.request.Request:

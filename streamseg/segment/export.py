@@ -25,7 +25,16 @@ from typing import Any
 import onnx
 
 from streamseg.errors import ConfigError, ModelLoadError, redact
-from streamseg.segment.cache import cache_folder, locked, models_folder, prepare, replacing, sha256_of, write_record
+from streamseg.segment.cache import (
+    cache_folder,
+    locked,
+    models_folder,
+    prepare,
+    replacing,
+    sha256_of,
+    unwritable,
+    write_record,
+)
 from streamseg.segment.inspect import GraphFacts, inspect_onnx
 
 __all__ = ["EXPORT_REQUIREMENTS", "ExportOptions", "Imported", "import_checkpoint", "import_onnx", "parse_imgsz"]
@@ -234,7 +243,10 @@ def _show_notice_once(say: Say) -> None:
     shown = prepare(cache_folder()) / "agpl-notice-shown"
     if not shown.exists():
         say(_AGPL)
-        shown.touch()
+        try:
+            shown.touch()
+        except OSError as error:
+            raise unwritable(shown, error) from error
 
 
 def _run_child(python: str, checkpoint: Path, options: ExportOptions, folder: Path, say: Say) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import os
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,10 +176,13 @@ def pull(
     ready = models_folder() / f"{name}.onnx"
     original = sources_folder() / entry.file_name
     result = original if entry.format == "pt" else ready
+    pinned = entry.sha256 is not None
+    if not force and _is_sound(entry, result):
+        return Pulled(result, sha256_of(result), "here", pinned)  # without a lock: the cache may be read-only
     # One lock for the whole of it: whoever waited finds the work done.
     with locked(ready, say):
-        if result.is_file() and not force:
-            return Pulled(result, sha256_of(result), "here", entry.sha256 is not None)
+        if not force and _is_sound(entry, result):
+            return Pulled(result, sha256_of(result), "here", pinned)
         source = "here"
         if force or not _intact(entry, original):
             if is_offline(offline):
@@ -189,7 +193,7 @@ def pull(
             source = _fetch(entry, original, say, progress)
         if entry.format != "pt":
             _make_ready(entry, original, ready)
-    return Pulled(result, sha256_of(result), source, entry.sha256 is not None)
+    return Pulled(result, sha256_of(result), source, pinned)
 
 
 def _folders() -> Iterator[tuple[Path, str]]:
@@ -255,7 +259,30 @@ def _fetched(entry: Entry, offline: bool, say: Say, progress: Progress, remark: 
 
 def _expected(entry: Entry) -> str | None:
     """The sha256 that its file must have: as registered, or as it was when it first came."""
-    return entry.sha256 or read_records().get(entry.file_name, {}).get("sha256")
+    return entry.sha256 or read_records().get(_record_of(entry), {}).get("sha256")
+
+
+def _record_of(entry: Entry) -> str:
+    """What `lock.json` calls its original; an ONNX file has the name of what is made of it."""
+    return f"sources/{entry.file_name}" if entry.format == "onnx" else entry.file_name
+
+
+def _is_sound(entry: Entry, result: Path) -> bool:
+    """Whether what a pull would bring is here, and is what it was when it came; a file put there by hand is taken."""
+    if not result.is_file():
+        return False
+    if entry.format == "pt":
+        return _expected(entry) in (None, sha256_of(result))
+    recorded = read_records().get(result.name, {}).get("sha256")
+    return bool(recorded == sha256_of(result)) if recorded else _is_onnx(result)
+
+
+def _is_onnx(path: Path) -> bool:
+    try:
+        inspect_onnx(path)
+    except ModelLoadError:
+        return False
+    return True
 
 
 def _intact(entry: Entry, original: Path) -> bool:
@@ -285,25 +312,30 @@ def _fetch(entry: Entry, original: Path, say: Say, progress: Progress) -> str:
     wrong = any(isinstance(error, ChecksumError) for error in failures)
     remedy = f"or put {entry.name}.onnx into ./models by hand"
     if wrong and entry.sha256 is None:
-        remedy = f"if its maker has replaced it, take {entry.file_name!r} out of {cache_folder() / 'lock.json'}"
+        remedy = f"if its maker has replaced it, take {_record_of(entry)!r} out of {cache_folder() / 'lock.json'}"
     message = f"cannot pull {entry.name}: {'; '.join(map(str, failures))}; {remedy}"
     absent = any(isinstance(error, ModelAbsentError) for error in failures)
     raise (ChecksumError if wrong else ModelAbsentError if absent else ModelLoadError)(message) from failures[-1]
 
 
 def _check_kind(entry: Entry, original: Path) -> None:
-    """A file whose hash is not known may be anything, say a page of a proxy: look at how it starts."""
-    with original.open("rb") as file:
-        start = file.read(8)
-    if (entry.format == "pt" and start[:2] != b"PK") or (entry.format == "tflite" and start[4:] != b"TFL3"):
+    """A file whose hash is not known may be anything, say a page of a proxy, or cut off: look at it."""
+    if entry.format == "pt":
+        right = zipfile.is_zipfile(original)
+    elif entry.format == "tflite":
+        with original.open("rb") as file:
+            right = file.read(8)[4:] == b"TFL3"
+    else:
+        right = _is_onnx(original)
+    if not right:
         original.unlink()
         raise ModelLoadError(f"what came as {original.name} is no {entry.format} file; nothing was kept")
 
 
 def _remember(entry: Entry, source: str, sha256: str) -> None:
-    first = read_records().get(entry.file_name, {}).get("first_seen")
+    first = read_records().get(_record_of(entry), {}).get("first_seen")
     write_record(
-        entry.file_name,
+        _record_of(entry),
         {
             "sha256": sha256,
             "source": source,

