@@ -131,7 +131,8 @@ class Reconnecting:
         self._wanted = wanted
         self._backoff = backoff or Backoff()
         self._stopping = threading.Event()
-        self._lock = threading.Lock()  # of `_current`, which `interrupt` reaches from other threads
+        # Of `_current` and `_past`, which other threads look at; a signal may `interrupt` the one that holds it.
+        self._lock = threading.RLock()
         self._current = first
         self._state = "live" if first is not None else "connecting"
         self._reason = ""
@@ -165,8 +166,9 @@ class Reconnecting:
     @property
     def counts(self) -> Mapping[str, int]:
         """Irregularities so far, of all connections together."""
-        current = self._current
-        return dict(self._counts + self._past + Counter(current.counts if current is not None else {}))
+        with self._lock:
+            current = self._current
+            return _sum(self._counts, self._past, current.counts if current is not None else {})
 
     @property
     def state(self) -> str:
@@ -282,9 +284,9 @@ class Reconnecting:
         self._from_start = False
         with self._lock:
             source, self._current = self._current, None
+            self._past += Counter(source.counts if source is not None else {})
         if source is not None:
             _remember(self._notices, source.notices)
-            self._past += Counter(source.counts)
             source.close()
 
     def _place(self, frame: Frame, source: Source) -> Frame:
@@ -404,8 +406,7 @@ class Reopening:
     @property
     def counts(self) -> Mapping[str, int]:
         """Drops and reopenings so far, by name."""
-        current: Mapping[str, int] = getattr(self._sink, "counts", {})
-        return dict(self._counts + self._past + Counter(current))
+        return _sum(self._counts, self._past, getattr(self._sink, "counts", {}))
 
     @property
     def lost_for_good(self) -> bool:
@@ -496,6 +497,15 @@ class Reopening:
         _remember(self._notices, sink.notices)
         self._past += Counter(getattr(sink, "counts", {}))
         sink.close()
+
+
+def _sum(*counts: Mapping[str, int]) -> dict[str, int]:
+    """What all of them count together; another thread may go on counting meanwhile."""
+    total: Counter[str] = Counter()
+    for each in counts:
+        # Copied in one step: a mapping that grows while it is looked through is an error.
+        total.update(dict(each))
+    return dict(+total)
 
 
 def _remember(notices: list[str], more: Sequence[str]) -> None:
