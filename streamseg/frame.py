@@ -13,7 +13,19 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Colour", "Frame", "Origin", "Output", "Packet", "Plane", "Sink", "Source", "Track", "VideoInfo"]
+__all__ = [
+    "Colour",
+    "Frame",
+    "Opener",
+    "Origin",
+    "Output",
+    "Packet",
+    "Plane",
+    "Sink",
+    "Source",
+    "Track",
+    "VideoInfo",
+]
 
 Plane = NDArray[np.uint8]
 
@@ -242,6 +254,31 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of everything. Called once, from the reading thread."""
+        ...
+
+
+class Opener(Protocol):
+    """Opens one source again and again. One thread opens and closes; `interrupt` may be called from any."""
+
+    def __call__(self) -> Source:
+        """Open it; close the last one before.
+
+        Raises:
+            SourceAbsentError: nothing is there now; waiting may help.
+            SourceOpenError: as asked, it can never work.
+        """
+        ...
+
+    def ready(self) -> bool | None:
+        """A cheap look at whether opening may succeed now; None where nobody can tell."""
+        ...
+
+    def interrupt(self) -> None:
+        """Unblock an opening and a read under way, for good."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is kept between two openings; after the source was closed."""
         ...
 
 

@@ -40,7 +40,7 @@ def size_of(words: str) -> tuple[int, int] | None:
 
 
 class LiveOpening:
-    """Opens a live source again and again as the settings say; an `engine.Opener`.
+    """Opens a live source again and again as the settings say; an `Opener`.
 
     Raises:
         SourceOpenError: the URL can never work.
@@ -74,15 +74,15 @@ class LiveOpening:
         return source
 
     def ready(self) -> bool | None:
-        """See `engine.Opener`."""
+        """See `Opener`."""
         return self._opener.ready()
 
     def interrupt(self) -> None:
-        """See `engine.Opener`."""
+        """See `Opener`."""
         self._opener.interrupt()
 
     def close(self) -> None:
-        """See `engine.Opener`."""
+        """See `Opener`."""
         self._opener.close()
 
 

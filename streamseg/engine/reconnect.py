@@ -1,21 +1,21 @@
-"""What makes a run outlive its parts: a source that is opened again, and a sink that is."""
+"""A live source that is opened again when it was lost."""
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Protocol
 
-from streamseg.errors import SinkError, SinkWriteError, SourceError, redact
-from streamseg.frame import Frame, Output, Packet, Sink, Source, Track, VideoInfo
+from streamseg.engine.backoff import Backoff
+from streamseg.engine.remembered import remember, summed
+from streamseg.errors import SourceError, redact
+from streamseg.frame import Frame, Opener, Packet, Source, Track, VideoInfo
 
-__all__ = ["LIVE_TIME_BASE", "Backoff", "Opener", "Reconnecting", "Reopening"]
+__all__ = ["LIVE_TIME_BASE", "Reconnecting"]
 
 LIVE_TIME_BASE = Fraction(1, 90000)
 
@@ -29,67 +29,7 @@ _BEHIND_FOR_S = 1.0
 _SMALLEST_STEP_S = 0.001
 # What was open for so long was worth opening: the waits begin anew. What is lost as soon as it is open would else be
 # tried, and told, every second for months.
-_STEADY_SOURCE_S, _STEADY_SINK_S = 1.5, 10.0
-# So many remarks are kept; they may hold numbers, and a source may come back for months.
-_MOST_NOTICES = 100
-
-
-class Backoff:
-    """How long to wait before the next try: twice as long each time, with jitter so that many do not come at once.
-
-    Args:
-        first_s, longest_s: the first wait and the longest.
-        jitter: each wait is between ``1 - jitter`` and 1 of that.
-        chance: gives numbers in [0, 1).
-    """
-
-    def __init__(
-        self,
-        first_s: float = 1.0,
-        longest_s: float = 60.0,
-        *,
-        jitter: float = 0.3,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._first_s = first_s
-        self._longest_s = longest_s
-        self._jitter = jitter
-        self._chance = chance
-        self._next_s = first_s
-
-    def reset(self) -> None:
-        """Begin again with the first wait."""
-        self._next_s = self._first_s
-
-    def next_s(self) -> float:
-        """The next wait, in seconds."""
-        wait_s = self._next_s
-        self._next_s = min(wait_s * 2, self._longest_s)
-        return wait_s * (1 - self._jitter * self._chance())
-
-
-class Opener(Protocol):
-    """Opens one source again and again. One thread opens and closes; `interrupt` may be called from any."""
-
-    def __call__(self) -> Source:
-        """Open it.
-
-        Raises:
-            SourceError: it cannot be opened now.
-        """
-        ...
-
-    def ready(self) -> bool | None:
-        """A cheap look at whether opening may succeed now; None where nobody can tell."""
-        ...
-
-    def interrupt(self) -> None:
-        """Make an opening that is under way raise."""
-        ...
-
-    def close(self) -> None:
-        """Let go of what is kept between two openings."""
-        ...
+_STEADY_S = 1.5
 
 
 class Reconnecting:
@@ -97,8 +37,7 @@ class Reconnecting:
 
     Whatever is opened again, the frames keep the first geometry and their time goes on: while connected it follows the
     stream's clock, and across a gap the monotonic one; so it does from the first `read` on, where nothing was there
-    yet. The clean end of a live source counts as its loss, unless it
-    told its length before.
+    yet. The clean end of a live source counts as its loss, unless it told its length before.
 
     Args:
         opener: opens it. When its `ready` turns from False to True, a wait between two tries ends early.
@@ -168,7 +107,7 @@ class Reconnecting:
         """Irregularities so far, of all connections together."""
         with self._lock:
             current = self._current
-            return _sum(self._counts, self._past, current.counts if current is not None else {})
+            return summed(self._counts, self._past, current.counts if current is not None else {})
 
     @property
     def state(self) -> str:
@@ -273,7 +212,7 @@ class Reconnecting:
         self._state = "reconnecting" if self._last is not None else "connecting"
         if seen:
             self._counts["connections lost"] += 1
-            if self._last is not None and self._last.captured_at - self._since >= _STEADY_SOURCE_S:
+            if self._last is not None and self._last.captured_at - self._since >= _STEADY_S:
                 self._backoff.reset()
             _log.warning("%s: lost: %s; connecting again", self._info.name, self._reason)
         if not seen or self._opener.ready():
@@ -286,7 +225,7 @@ class Reconnecting:
             source, self._current = self._current, None
             self._past += Counter(source.counts if source is not None else {})
         if source is not None:
-            _remember(self._notices, source.notices)
+            remember(self._notices, source.notices)
             source.close()
 
     def _place(self, frame: Frame, source: Source) -> Frame:
@@ -362,153 +301,3 @@ class Reconnecting:
             # After a reconnect the tracks are other objects: what is of the same kind goes on under the first one.
             track = self._tracks.setdefault(self._form(packet.track), packet.track)
             self._packets.append(self._shift(packet, track, self._offset_s))
-
-
-class Reopening:
-    """A sink that comes back; a `Sink`. What cannot be written meanwhile is dropped and counted.
-
-    Args:
-        open_sink: ``open_sink(given_up)`` opens it, or raises `SinkError`, soon when `given_up()` becomes true. None
-            where it cannot be opened again: it is then given up when it is lost, and the others go on.
-        name: for messages, without a password.
-        first: the sink, where it is open already.
-        backoff: between tries.
-    """
-
-    def __init__(
-        self,
-        open_sink: Callable[[Callable[[], bool]], Sink] | None,
-        *,
-        name: str,
-        first: Sink | None = None,
-        backoff: Backoff | None = None,
-    ) -> None:
-        self._open = open_sink
-        self._stopping = threading.Event()
-        self._name = name
-        self._sink = first
-        self._closed = False
-        self._backoff = backoff or Backoff()
-        self._due = 0.0 if first is not None else time.monotonic() + self._backoff.next_s()
-        self._counts: Counter[str] = Counter()
-        self._past: Counter[str] = Counter()
-        self._notices: list[str] = []
-        self._reason = ""
-        self._since: float | None = None  # when the first picture for this sink was captured
-
-    @property
-    def notices(self) -> Sequence[str]:
-        """One-line remarks for the user, so far."""
-        sink = self._sink
-        current = [notice for notice in sink.notices if notice not in self._notices] if sink is not None else []
-        return (*self._notices, *current)
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """Drops and reopenings so far, by name."""
-        return _sum(self._counts, self._past, getattr(self._sink, "counts", {}))
-
-    @property
-    def lost_for_good(self) -> bool:
-        """Whether it was lost and cannot be opened again."""
-        return self._open is None and self._counts["lost"] > 0
-
-    @property
-    def current(self) -> Sink | None:
-        """The sink that is open now."""
-        return self._sink
-
-    @property
-    def state(self) -> str:
-        """``open``, ``waiting`` or, at the end, ``closed``."""
-        if self._closed:
-            return "closed"
-        return "open" if self._sink is not None else "waiting"
-
-    def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
-        """Write, or drop and count what cannot be written; opens the sink again when it is time."""
-        sink = self._sink or self._reopen()
-        if sink is None:
-            self._counts["pictures dropped while closed"] += 1
-            return
-        now = output.frame.captured_at
-        self._since = now if self._since is None else self._since
-        try:
-            sink.write(output, packets)
-        except SinkWriteError as error:
-            self._counts["pictures dropped while closed"] += 1
-            if now - self._since >= _STEADY_SINK_S:
-                self._backoff.reset()
-                self._reason = ""
-            self._lose(sink, error)
-
-    def keeps(self, output: Output) -> bool:
-        """Whether the sink writes a picture down however late it is; any thread."""
-        keeps = getattr(self._sink, "keeps", None)
-        return keeps is not None and bool(keeps(output))
-
-    def finish(self, packets: Sequence[Packet] = ()) -> None:
-        """Complete what is open."""
-        if self._sink is not None:
-            self._sink.finish(packets)
-
-    def close(self) -> None:
-        """Let go of everything."""
-        self._closed = True
-        sink, self._sink = self._sink, None
-        if sink is not None:
-            self._retire(sink)
-
-    def give_up(self) -> None:
-        """Do not open it any more, and end an opening that is under way; any thread."""
-        self._stopping.set()
-
-    def _reopen(self) -> Sink | None:
-        if self._open is None or self._stopping.is_set() or time.monotonic() < self._due:
-            return None
-        try:
-            self._sink = self._open(self._stopping.is_set)
-        except SinkError as error:
-            self._wait_after(error)
-            return None
-        self._counts["reopened"] += 1
-        self._since = None
-        _log.info("%s: open again", self._name)
-        return self._sink
-
-    def _lose(self, sink: Sink, error: SinkError) -> None:
-        self._sink = None
-        self._counts["lost"] += 1
-        try:
-            self._retire(sink)
-        except SinkError as second:  # what it had to say at the end is no news after the first error
-            _log.debug("%s: %s", self._name, second)
-        self._wait_after(error)
-
-    def _wait_after(self, error: SinkError) -> None:
-        reason = redact(str(error))
-        if reason != self._reason and not self._stopping.is_set():
-            further = "trying again" if self._open is not None else "given up, the other outputs go on"
-            _log.warning("%s: %s; %s", self._name, reason, further)
-            self._reason = reason
-        self._due = time.monotonic() + self._backoff.next_s()
-
-    def _retire(self, sink: Sink) -> None:
-        _remember(self._notices, sink.notices)
-        self._past += Counter(getattr(sink, "counts", {}))
-        sink.close()
-
-
-def _sum(*counts: Mapping[str, int]) -> dict[str, int]:
-    """What all of them count together; another thread may go on counting meanwhile."""
-    total: Counter[str] = Counter()
-    for each in counts:
-        # Copied in one step: a mapping that grows while it is looked through is an error.
-        total.update(dict(each))
-    return dict(+total)
-
-
-def _remember(notices: list[str], more: Sequence[str]) -> None:
-    for notice in more:
-        if notice not in notices and len(notices) < _MOST_NOTICES:
-            notices.append(notice)

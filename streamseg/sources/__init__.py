@@ -8,13 +8,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from streamseg.errors import SourceOpenError, shown
-from streamseg.frame import Colour, Source
+from streamseg.frame import Colour, Opener, Source
 from streamseg.sources.address import MAX_PIXELS, LiveOptions, is_live_url
 from streamseg.sources.drive import open_drive
 from streamseg.sources.file import FileSource
 from streamseg.sources.grouping import playlist_files, video_files
 from streamseg.sources.images import ImageSource, has_pictures, is_picture, picture_files
-from streamseg.sources.live import LiveOpener, Opener, open_live
+from streamseg.sources.live import LiveOpener, open_live
 from streamseg.sources.pattern import PatternOpener, PatternSource
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "FileSource",
     "ImageSource",
     "LiveOptions",
-    "Opener",
     "drive_files",
     "is_live_url",
     "live_opener",

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from streamseg.child import Child, ChildDied
 from streamseg.errors import SourceAbsentError, SourceError, SourceLostError, SourceOpenError
@@ -27,7 +27,7 @@ from streamseg.sources.messages import (
     Waiting,
 )
 
-__all__ = ["LiveOpener", "Opener", "open_live"]
+__all__ = ["LiveOpener", "open_live"]
 
 _ENTRY = "streamseg.sources.stream:serve_streams"
 # A busy machine takes long to start Python.
@@ -36,31 +36,6 @@ _START_TIMEOUT_S = 60.0
 _FIRST_PICTURE_S = 30.0
 _CLOSE_TIMEOUT_S = 0.4
 _KNOCK_TIMEOUT_S = 0.1
-
-
-class Opener(Protocol):
-    """Opens one source again and again. One thread opens and closes; `interrupt` may be called from any."""
-
-    def __call__(self) -> Source:
-        """Open it; close the last one before.
-
-        Raises:
-            SourceAbsentError: nothing is there now; waiting may help.
-            SourceOpenError: as asked, it can never work.
-        """
-        ...
-
-    def ready(self) -> bool | None:
-        """Whether something seems to be there now; None where that cannot be told cheaply."""
-        ...
-
-    def interrupt(self) -> None:
-        """Unblock an opening and a read under way, for good."""
-        ...
-
-    def close(self) -> None:
-        """Let go of everything; after the source was closed."""
-        ...
 
 
 class LiveOpener:
