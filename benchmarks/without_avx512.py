@@ -9,8 +9,8 @@ without VNNI: the answers differ.
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,6 +38,6 @@ def copied(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit(__doc__)
-    print(copied(Path(sys.argv[1])).resolve())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    print(copied(parser.parse_args().folder).resolve())

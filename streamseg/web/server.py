@@ -192,7 +192,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.request_is_complete(self.request)
         self.close_connection = True
         reply = self._answer()
-        whole = isinstance(reply.body, bytes)
         self.send_response(reply.status)
         headers = {**_HEADERS, **reply.headers, "Content-Type": reply.content_type, "Connection": "close"}
         if isinstance(reply.body, bytes):
@@ -203,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(reply.body, bytes):
             if self.command != "HEAD":
                 self.wfile.write(reply.body)
-        elif not whole:
+        else:
             self._stream(reply.body)
 
     do_HEAD = do_GET  # noqa: N815 - the library's name
