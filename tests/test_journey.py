@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -219,7 +220,9 @@ def test_a_live_log_leaves_that_of_the_run_before(tmp_path: Path, camera: Source
     assert "earlier run" not in (tmp_path / "p-2.html").read_text()
 
 
-def test_a_disk_that_takes_nothing_for_a_while_costs_a_live_log_nothing(tmp_path: Path, camera: Source) -> None:
+def test_a_disk_that_takes_nothing_for_a_while_costs_a_live_log_nothing(
+    tmp_path: Path, camera: Source, caplog: pytest.LogCaptureFixture
+) -> None:
     tables = [tmp_path / "e.csv", tmp_path / "e.json"]
     log = EventLog(camera, tmp_path, finish=lambda at_s: [], tables=[str(path) for path in tables])
     on_and_on(log, camera, 3)
@@ -229,19 +232,40 @@ def test_a_disk_that_takes_nothing_for_a_while_costs_a_live_log_nothing(tmp_path
             file.write("half a li")
         path.rename(path.with_name(path.name + ".away"))
         path.mkdir()
+    caplog.set_level(logging.INFO, "streamseg")
     on_and_on(log, camera, 4)
-    assert len(log.notices) == 2
-    assert "tried again with the next event" in log.notices[0]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"cannot write {path}: is a directory; tried again with the next event" for path in partials
+    ]
     for path in partials:
         path.rmdir()
         path.with_name(path.name + ".away").rename(path)
+    caplog.clear()
     on_and_on(log, camera, 2)
-    assert log.notices == ()
+    assert [record.getMessage() for record in caplog.records] == [f"{path}: written again" for path in partials]
     log.finish()
     log.close()
     expected = [*range(3), *range(4), *range(2)]
     assert [int(row["track"]) for row in csv.DictReader(tables[0].read_text().splitlines())] == expected
     assert [one["track"] for one in json.loads(tables[1].read_text())] == expected
+    assert log.counts == {}
+
+
+def test_a_disk_that_takes_nothing_for_long_costs_a_live_log_the_oldest_events(tmp_path: Path, camera: Source) -> None:
+    log = EventLog(camera, tmp_path, finish=lambda at_s: [], tables=[str(tmp_path / "e.csv")])
+    partial = tmp_path / "e.partial.csv"
+    partial.unlink()
+    partial.mkdir()
+    on_and_on(log, camera, 1300)
+    assert log.counts == {"events lost": 300}
+    partial.rmdir()
+    partial.touch()
+    on_and_on(log, camera, 2)
+    log.finish()
+    log.close()
+    tracks = [int(row["track"]) for row in csv.DictReader((tmp_path / "e.csv").read_text().splitlines())]
+    assert tracks == [*range(300, 1300), 0, 1]
+    assert log.counts == {"events lost": 300}
 
 
 @pytest.mark.parametrize("live", [False, True])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import signal
 import socket
@@ -11,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import pytest
 
 from streamseg.cli import main
 from streamseg.cli.run import _answers
+from streamseg.sinks import LinesSink
 from streamseg.sources.pattern import index_of
 from tests import networks
 
@@ -121,6 +125,34 @@ def test_a_live_run_leaves_the_report_of_the_run_before(
     assert sorted(tmp_path.glob("r*.json*")) == sorted(reports)
     assert [json.loads(path.read_text())["source"]["size_wh"] for path in reports] == [[320, 90], [160, 90]]
     assert "r.json is an earlier run's and stays" in capfd.readouterr().err
+
+
+def test_results_that_cannot_be_written_for_a_while_go_on(
+    tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put, calls = LinesSink._put, count()
+
+    def full_once(sink: LinesSink, data: bytes) -> None:
+        if next(calls) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(sink, data)
+
+    monkeypatch.setattr(LinesSink, "_put", full_once)
+    caplog.set_level(logging.INFO, "streamseg")
+    results, report = tmp_path / "r.jsonl", tmp_path / "r.json"
+    source = f"{PATTERN}&frames=90"
+    assert run(source, "-o", "null:", "--model", network, "--results", results, "--report", report) == 0
+    told = json.loads(report.read_text())["sinks"][1]
+    assert told["reopens"] == told["counts"]["lost"] == 1
+    assert told["counts"]["pictures dropped while closed"] > 10
+    indices = [json.loads(line)["index"] for line in results.read_text().splitlines()]
+    assert indices == sorted(indices)
+    assert indices[5] - indices[4] > 10
+    said = [record.getMessage() for record in caplog.records if str(results) in record.getMessage()]
+    partial = tmp_path / "r.partial.jsonl"
+    assert said == [
+        f"{results}: cannot write {partial}: no space left on device; trying again", f"{results}: open again"
+    ]  # fmt: skip
 
 
 def test_a_stream_that_is_not_there_yet_is_waited_for_behind_the_slate(

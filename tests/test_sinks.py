@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -586,6 +588,44 @@ def test_full_disk_is_one_line_and_what_came_before_plays(suffix: str, tmp_path:
         assert not (disk / f"a.{suffix}").exists()
         found = clips.indices(disk / f"a.partial.{suffix}", torn=True)
         assert len(found) > 10
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(disk)], check=True)
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def test_lines_go_on_once_there_is_room_again(tmp_path: Path) -> None:
+    disk, mounted = _small_disk(tmp_path)
+    rest = disk / "rest"
+    try:
+        sink = LinesSink(str(disk / "r.jsonl"), lambda output: {"index": output.frame.index, "seen": "x" * 1000})
+        given = outputs(9)
+        for output in given[:3]:
+            sink.write(output)
+        if mounted:
+            with contextlib.suppress(OSError), rest.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(512))
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3500, resource.RLIM_INFINITY))
+        written = 3
+        with pytest.raises(SinkWriteError) as caught:  # noqa: PT012  # a page of the disk is left
+            for output in given[3:]:
+                sink.write(output)
+                written += 1
+        sink.close()
+        assert len((disk / "r.partial.jsonl").read_text().splitlines()) == written
+        with pytest.raises(SinkOpenError, match=re.escape(str(caught.value))):
+            sink.reopen()
+        if mounted:
+            rest.unlink()
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert sink.reopen() is sink
+        write_all(sink, given[-1:])
+        found = [json.loads(line)["index"] for line in (disk / "r.jsonl").read_text().splitlines()]
+        assert found == [*range(written), 8]
     finally:
         if mounted:
             subprocess.run(["umount", str(disk)], check=True)

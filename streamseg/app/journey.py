@@ -13,9 +13,10 @@ log = EventLog(
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -36,6 +37,7 @@ from streamseg.sources.grouping import creation_time_s, name_time_s
 
 __all__ = ["EventLog", "began_s"]
 
+_log = logging.getLogger(__name__)
 _THUMBNAIL_W = 320
 _SPEED_EVERY_S = 0.5
 # Of a run that never ends, no more events than these are remembered; its tables hold all.
@@ -103,7 +105,7 @@ class EventLog:
                 raise ConfigError(f"events are written as .csv or .json, not {table!r}; choose such a name")
         try:
             for table in tables:
-                self._tables.append(_Table(Path(table), numbered=source.info.live))
+                self._tables.append(_Table(Path(table), live=source.info.live))
             if page:
                 self._page = Partial(Path(page), numbered=source.info.live)
         except BaseException:
@@ -114,10 +116,16 @@ class EventLog:
     def notices(self) -> Sequence[str]:
         """One-line remarks for the user, so far."""
         return (
-            *(remark for table in self._tables for remark in table.notices),
+            *(notice for table in self._tables for notice in table.notices),
             *(self._page.notices if self._page else ()),
             *self._remarks,
         )
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Events that a table lost because it could not be written for too long."""
+        lost = sum(table.lost for table in self._tables)
+        return {"events lost": lost} if lost else {}
 
     @property
     def _remarks(self) -> Sequence[str]:
@@ -172,7 +180,7 @@ class EventLog:
             with _errors(self._page):
                 self._page.path.write_text(text, "utf-8", newline="\n")
                 self._page.keep()
-        self._tables, self._page = [], None
+        self._page = None
 
     def close(self) -> None:
         """Let go; without `finish` there is no page and no table but what was written of it, and the clips stay."""
@@ -240,34 +248,49 @@ def _relative(clip: Path, page: Path) -> str:
 
 
 class _Table:
-    """A file of events that grows; it has its name when it is whole, and what was written of it stays anyway."""
+    """A file of events that grows; it has its name when it is whole, and what was written of it stays anyway.
 
-    def __init__(self, path: Path, *, numbered: bool) -> None:
-        self._partial = Partial(path, numbered=numbered)
+    Attributes:
+        lost: events that were let go, because too many waited.
+    """
+
+    def __init__(self, path: Path, *, live: bool) -> None:
+        self._partial = Partial(path, numbered=live)
+        self._live = live
         self._as_csv = path.suffix.lower() == ".csv"
         self._waiting: list[Event] = []
         self._begun = False
         self._size = 0
-        self._trouble = ""
+        self._troubled = False
+        self.lost = 0
 
     @property
     def notices(self) -> Sequence[str]:
-        """One-line remarks for the user: on files of earlier runs, and on what goes wrong now."""
-        return (*self._partial.notices, *([self._trouble] if self._trouble else []))
+        """One-line remarks for the user, so far."""
+        return self._partial.notices
 
     def add(self, events: Sequence[Event]) -> None:
-        """Write these behind what is there; those that cannot be written now are tried again with the next.
+        """Write these behind what is there; live, those that cannot be written now are tried again with the next.
 
         Raises:
-            SinkWriteError: too many wait.
+            SinkWriteError: the run is not live, and they cannot be written.
         """
         self._waiting += events
         try:
             self._write()
         except SinkWriteError as error:
-            if len(self._waiting) > _MOST_REMEMBERED:
+            if not self._live:
                 raise
-            self._trouble = f"{error}; tried again with the next event"
+            if not self._troubled:
+                _log.warning("%s; tried again with the next event", error)
+            self._troubled = True
+            while len(self._waiting) > _MOST_REMEMBERED:
+                del self._waiting[0]
+                self.lost += 1
+            return
+        if self._troubled:
+            _log.info("%s: written again", self._partial.path)
+        self._troubled = False
 
     def finish(self) -> None:
         """It is whole.
@@ -285,22 +308,24 @@ class _Table:
             self._partial.discard()
 
     def _write(self, *, last: bool = False) -> None:
-        if self._as_csv:
-            header, _, rows = events_csv(self._waiting).partition("\n")
-            text = rows if self._begun else f"{header}\n{rows}"
-        else:
-            # Without the brackets and line ends of the list.
-            rows = "\n" + events_json(self._waiting)[2:-3] if self._waiting else ""
-            text = ("," if self._begun else "[") + rows if rows or not self._begun else ""
-            text += ("\n]\n" if self._begun or rows else "]\n") if last else ""
-        data = text.encode()
         with _errors(self._partial), self._partial.path.open("r+b") as file:
+            data = self._next(last).encode()
             file.truncate(self._size)  # half a line, of a disk that was full
             file.seek(self._size)
             file.write(data)
         self._begun |= bool(self._waiting)
         self._size += len(data)
-        self._waiting, self._trouble = [], ""
+        self._waiting = []
+
+    def _next(self, last: bool) -> str:
+        """What goes behind that which is there."""
+        if self._as_csv:
+            header, _, rows = events_csv(self._waiting).partition("\n")
+            return rows if self._begun else f"{header}\n{rows}"
+        # Without the brackets and line ends of the list.
+        rows = "\n" + events_json(self._waiting)[2:-3] if self._waiting else ""
+        text = ("," if self._begun else "[") + rows if rows or not self._begun else ""
+        return text + (("\n]\n" if self._begun or rows else "]\n") if last else "")
 
 
 @contextlib.contextmanager

@@ -151,7 +151,8 @@ def open_sinks(
     if output.matte:
         add(output.matte, MatteSink(output.matte, source.info))
     if output.results:
-        add(output.results, LinesSink(output.results, record, numbered=source.info.live))
+        lines = LinesSink(output.results, record, numbered=source.info.live)
+        add(output.results, _persistent(settings, output.results, lines) if source.info.live else lines)
     if not source.info.live or len(sinks) == 1:
         return sinks
     # One that fails must not end the others.
@@ -203,6 +204,12 @@ def _open_one(settings: Settings, url: str, source: Source, *, alpha: bool, slat
             ),
         )
     return open_sink(url, info, container_format=output.format or None, alpha=alpha and url != "null:", **encoding)
+
+
+def _persistent(settings: Settings, path: str, lines: LinesSink) -> Sink:
+    """Lines of a live run: where they cannot be written for a while, the file goes on afterwards."""
+    backoff = Backoff(longest_s=settings.source.longest_backoff_s)
+    return Reopening(lambda given_up: lines.reopen(), name=path, first=lines, backoff=backoff)
 
 
 def _lasting(settings: Settings, url: str, open_it: Callable[[Callable[[], bool]], Sink]) -> Sink:

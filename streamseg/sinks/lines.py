@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,10 @@ class LinesSink:
     def __init__(self, path: str, describe: Callable[[Output], Mapping[str, Any]], *, numbered: bool = False) -> None:
         self._describe = describe
         self._partial = Partial(Path(path), numbered=numbered)
-        self._written = 0
+        self._size = 0  # bytes of whole lines
+        self._refused = b""
         self._finished = False
-        try:
-            self._file = self._partial.path.open("w", encoding="ascii", newline="\n")
-        except OSError as error:
-            raise SinkOpenError(f"cannot write {path}: {reason(error)}") from error
+        self._file = self._open()
 
     @property
     def notices(self) -> Sequence[str]:
@@ -52,11 +52,13 @@ class LinesSink:
         if output.stands_in:
             return
         line = json.dumps(self._describe(output), separators=(",", ":"), allow_nan=False)
+        data = f"{line}\n".encode("ascii")
         try:
-            self._file.write(line + "\n")
+            self._put(data)
         except OSError as error:
-            raise self._failed(error) from error
-        self._written += 1
+            self._refused = data
+            raise SinkWriteError(self._explain(error)) from error
+        self._size += len(data)
 
     def finish(self, packets: Sequence[Packet] = ()) -> None:
         """Complete the file and give it its name."""
@@ -64,15 +66,46 @@ class LinesSink:
             self._file.close()
             self._partial.keep()
         except OSError as error:
-            raise self._failed(error) from error
+            raise SinkWriteError(self._explain(error)) from error
         self._finished = True
 
     def close(self) -> None:
-        """Let go of the file."""
-        with contextlib.suppress(OSError):  # said already, by write or finish
-            self._file.close()
-        if not self._finished and not self._written:
+        """Let go of the file; without `finish`, whole lines stay under the temporary name."""
+        if not self._file.closed:
+            with contextlib.suppress(OSError), self._file:  # said already, by write or finish
+                self._file.truncate(self._size)
+        if not self._finished and not self._size:
             self._partial.discard()
 
-    def _failed(self, error: OSError) -> SinkWriteError:
-        return SinkWriteError(f"cannot write {self._partial.path}: {reason(error)}")
+    def reopen(self) -> LinesSink:
+        """Go on behind the last whole line; after `close`, which came after a failed `write`.
+
+        Raises:
+            SinkOpenError: the line that failed does not fit now, either.
+        """
+        self._file = self._open()
+        try:
+            self._put(self._refused)
+            self._file.truncate(self._size)  # whoever called `write` was told that it is lost
+        except OSError as error:
+            self.close()
+            raise SinkOpenError(self._explain(error)) from error
+        return self
+
+    def _open(self) -> FileIO:
+        try:
+            # Without a buffer: what is written is on its way to the disk, and what fails is this line alone.
+            file = self._partial.path.open("ab", buffering=0)
+            self._size = min(self._size, file.seek(0, os.SEEK_END))
+            file.truncate(self._size)
+        except OSError as error:
+            raise SinkOpenError(self._explain(error)) from error
+        return file
+
+    def _put(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def _explain(self, error: OSError) -> str:
+        return f"cannot write {self._partial.path}: {reason(error)}"
