@@ -673,6 +673,7 @@ def test_ffprobe_reads_every_file_without_a_word(talk: tuple[Path, Clip], tmp_pa
         ("cam.mkv", {"max_bytes": 10**9}, ConfigError, "below 1.0 GB: add --segment 10m; only whole files can be"),
         ("cam.xyz", {}, SinkOpenError, "unknown container 'xyz'"),
         ("cam.mkv", {"encoder": "libx265x"}, SinkOpenError, "no encoder 'libx265x' here"),
+        ("cam.mkv", {"encoder": "libx264:foo=bar"}, SinkOpenError, "it has no option 'foo'"),
         ("no/cam.mkv", {}, SinkOpenError, "the folder .*no does not exist; make it first"),
     ],
 )

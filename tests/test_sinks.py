@@ -269,7 +269,12 @@ def test_options_behind_the_encoder(tmp_path: Path) -> None:
         ("a.mp4", {"encoder": "aac"}, "'aac' encodes audio"),
         ("a.mp4", {"encoder": "libx264:fast"}, "not of the form name=value"),
         ("a.mp4", {"encoder": "libx264:prest=fast"}, "it has no option 'prest'"),
-        ("a.mp4", {"encoder": "libx264:preset=fastest"}, "with libx264"),
+        ("a.mp4", {"encoder": "libx264:preset=ultrfast"}, "it has no preset 'ultrfast'; did you mean ultrafast?"),
+        ("a.mp4", {"encoder": "libx264", "preset": "slo"}, "it has no preset 'slo'; did you mean slow"),
+        ("a.mp4", {"encoder": "libx264:preset="}, "not of the form name=value"),
+        ("a.mp4", {"encoder": "libx264:g=9,crf=abc"}, "does not take g=9,crf=abc: invalid argument (Error setting opt"),
+        ("a.mp4", {"encoder": "libx264:x264-params=kyint=9"}, "does not take x264-params=kyint=9: "),
+        ("a.webm", {"encoder": "libvpx-vp9:cpu-used=99"}, "does not take cpu-used=99: "),
         ("a.mp4", {"encoder": "huffyuv"}, "does not support 'huffyuv'"),
         ("a.mp4", {"quality": "splendid"}, "neither low, medium, high, lossless nor a number"),
         ("a.webm", {"encoder": "libsvtav1", "quality": "lossless"}, "libsvtav1 is never lossless"),
@@ -297,6 +302,37 @@ def test_what_cannot_be_opened_is_said_in_one_line(
     assert "\n" not in message
     assert caught.value.exit_code == 2
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        "libx264:preset=ultrfast",
+        "libx264:tune=fim",
+        "libx264:profile=hgh",
+        "libx265:preset=ultrfast",
+        "libx265:x265-params=fo=1",
+        "libsvtav1:preset=99",
+    ],
+)
+def test_the_encoders_own_library_stays_silent_about_wrong_options(
+    encoder: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if encoder.partition(":")[0] not in av.codecs_available:
+        pytest.skip(f"this FFmpeg has no {encoder.partition(':')[0]}")
+    with pytest.raises(SinkOpenError):
+        open_sink(str(tmp_path / "a.mkv"), clips.info(), encoder=encoder)
+    assert capfd.readouterr().err == ""
+
+
+def test_options_for_the_library_of_libx265_leave_it_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    if "libx265" not in av.codecs_available:
+        pytest.skip("this FFmpeg has no libx265")
+    path = tmp_path / "a.mkv"
+    write_all(open_sink(str(path), clips.info(), encoder="libx265:x265-params=keyint=2:bframes=0"), outputs(4))
+    assert capfd.readouterr().err == ""
+    with av.open(str(path)) as container:
+        assert [packet.is_keyframe for packet in container.demux(video=0) if packet.size] == [True, False, True, False]
 
 
 def test_hardware_encoder_that_does_not_open_says_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ import av
 
 from streamseg.errors import SinkOpenError
 from streamseg.sinks.hardware import HARDWARE, trouble
+from streamseg.sinks.options import parse_options, refusal
 
 __all__ = ["CONTAINERS", "Encoding", "choose_container", "choose_encoding", "probe_encoders"]
 
@@ -198,15 +200,20 @@ def choose_encoding(
     scale = _SCALES.get(codec.name)
     if live:
         options |= _LIVE.get(codec.name, {})
-    if preset:
-        options[scale.preset if scale else "preset"] = preset
-    for pair in filter(None, given.split(",")):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise SinkOpenError(f"cannot write {url}: encoder option {pair!r} is not of the form name=value")
-        options[key.strip()] = value.strip()
-    if "qp" in options:
+    try:
+        asked = {**({scale.preset if scale else "preset": preset} if preset else {}), **parse_options(given)}
+    except ValueError as error:
+        raise SinkOpenError(f"cannot write {url}: {error}") from error
+    if "x265-params" in asked:  # or the library would say on standard error what it does
+        asked["x265-params"] = f"{options['x265-params']}:{asked['x265-params']}"
+    if "qp" in asked:
         options.pop("crf", None)  # beside it libx264 and libx265 would not look at the quantiser
+    if codec.name == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # it writes to standard error by itself, and listens to nothing else
+    # Now, as a recording tries again whatever goes wrong later.
+    if asked and (why := refusal(codec.name, pixel_format, size_wh, options, asked)):
+        raise SinkOpenError(f"cannot write {url} with {codec.name}: {why}")
+    options |= asked
     return Encoding(codec.name, pixel_format, options, qscale, codec.name not in _INTRA)
 
 

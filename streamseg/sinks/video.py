@@ -59,7 +59,7 @@ class VideoSink:
         self._size_wh = (info.width, info.height)
         encoding = choose_encoding(
             container,
-            url,
+            "standard output" if url == "-" else url,
             encoder=encoder,
             quality=quality,
             alpha=alpha,
