@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from streamseg.cli.log import tell
+
 __all__ = ["Show", "progress", "status_line"]
 
 _PLAIN_EVERY_S = 5.0
@@ -106,4 +108,4 @@ class _Lines:
         rate = done / (now - self._began)
         of = f"/{max(self._total, done)}" if self._total else ""
         left = f", {max(self._total - done, 0) / rate:.0f} s left" if self._total else ""
-        print(f"{self._label}: {done}{of} frames, {rate:.1f} fps{left}", file=sys.stderr, flush=True)
+        tell(f"{self._label}: {done}{of} frames, {rate:.1f} fps{left}")
