@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from streamseg.errors import InferenceError, ModelLoadError
 from streamseg.frame import Frame
 from streamseg.pixels.letterbox import ModelInput, Placement, picture_size
 from streamseg.pixels.masks import fit_frame, sigmoid
-from streamseg.segment.inspect import GraphFacts, TensorFacts
+from streamseg.segment.inspect import GraphFacts, TensorFacts, ends_in_range
 from streamseg.segment.ort import Runs
 from streamseg.segment.result import ClassMap
 
@@ -30,7 +28,6 @@ _HEADS = {
     "road": ("da", "drive", "drivable", "drive_area", "road"),
     "line": ("ll", "lane", "line", "lane_line"),
 }
-_CARRIES_VALUES = {"Cast", "Identity", "Reshape", "Resize", "Slice", "Squeeze", "Transpose", "Unsqueeze", "Upsample"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +108,7 @@ class ClassMapSegmenter:
         self._image = facts.image.name
         self._dtype: type[np.floating] = np.float16 if facts.image.dtype == "float16" else np.float32
         self._heads = facts.maps
-        self._endings = [_ending(facts.path, tensor.name) for tensor in self._heads]
+        self._in_range = [ends_in_range(facts.path, tensor.name) for tensor in self._heads]
         self._input: ModelInput | None = None
         self._frame_sizes = ((0, 0), (0, 0))
         self._blob: NDArray[np.floating] | None = None
@@ -137,8 +134,8 @@ class ClassMapSegmenter:
         blob = self._normalise(self._input(frame))
         outputs = self._session.run([tensor.name for tensor in self._heads], {self._image: blob})
         maps = [
-            self._probabilities(output, tensor, ending)
-            for output, tensor, ending in zip(outputs, self._heads, self._endings, strict=True)
+            self._probabilities(output, tensor, in_range=in_range)
+            for output, tensor, in_range in zip(outputs, self._heads, self._in_range, strict=True)
         ]
         if len(maps) > 1:
             # Of each head, what is not its background.
@@ -169,7 +166,7 @@ class ClassMapSegmenter:
             target[place] *= blob.dtype.type(1 / chosen.std[channel])
         return self._blob
 
-    def _probabilities(self, output: NDArray[Any], tensor: TensorFacts, ending: str | None) -> Floats:
+    def _probabilities(self, output: NDArray[Any], tensor: TensorFacts, *, in_range: bool) -> Floats:
         """(classes, h, w) float32 in [0, 1] of one head's output."""
         if output.ndim != 4:
             raise InferenceError(
@@ -177,7 +174,7 @@ class ClassMapSegmenter:
             )
         scores = output[0] if _channels_first(output.shape, self._size_wh) else np.moveaxis(output[0], 2, 0)
         scores = scores.astype(np.float32, copy=False)
-        if ending in ("Softmax", "Sigmoid", "HardSigmoid", "Clip"):
+        if in_range:
             return np.clip(scores, 0, 1)
         if len(scores) == 2:
             second = sigmoid(np.subtract(scores[1], scores[0]))
@@ -220,12 +217,3 @@ def _has(name: str, word: str) -> bool:
     """Whether a word stands in an output's name, between other letters than letters."""
     parts = "".join(letter if letter.isalpha() else " " for letter in name).split()
     return all(part in parts for part in word.split("_"))
-
-
-def _ending(path: Path, output: str) -> str | None:
-    """The operator that makes an output's values, past those that only move them about; None for an input."""
-    graph = onnx.load(str(path), load_external_data=False).graph
-    makers = {name: node for node in graph.node for name in node.output}
-    while (node := makers.get(output)) is not None and node.op_type in _CARRIES_VALUES:
-        output = node.input[0]
-    return None if node is None else str(node.op_type)

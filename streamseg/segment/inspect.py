@@ -16,7 +16,14 @@ from onnx import TensorProto
 
 from streamseg.errors import ModelLoadError
 
-__all__ = ["FAMILIES", "GraphFacts", "TensorFacts", "inspect_onnx"]
+__all__ = ["FAMILIES", "GraphFacts", "TensorFacts", "ends_in_range", "inspect_onnx"]
+
+# A Clip is taken for one to 0..1: nobody cuts logits.
+_GIVES_0_TO_1 = {"Sigmoid", "HardSigmoid", "Softmax", "Clip"}
+_CARRIES_VALUES = {
+    "Cast", "Flatten", "Gather", "Identity", "Reshape", "Resize", "Slice", "Squeeze", "Transpose", "Unsqueeze",
+    "Upsample",
+}  # fmt: skip
 
 FAMILIES = {
     "yolo-seg": "boxes, class scores and mask coefficients, plus prototype masks (YOLOv8-seg, YOLO11-seg)",
@@ -195,6 +202,15 @@ def inspect_onnx(path: str | Path, data: bytes | None = None) -> GraphFacts:
         opset=max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0),
         metadata=metadata,
     )
+
+
+def ends_in_range(path: Path, output: str) -> bool:
+    """Whether the graph itself brings an output into 0..1; where it does not, the output is logits."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    while (node := makers.get(output)) is not None and node.op_type in _CARRIES_VALUES:
+        output = node.input[0]
+    return node is not None and node.op_type in _GIVES_0_TO_1
 
 
 def _parse(path: Path, data: bytes | None) -> Any:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from streamseg.errors import InferenceError
 from streamseg.frame import Frame
 from streamseg.pixels.letterbox import ModelInput, Placement
 from streamseg.pixels.masks import sigmoid
-from streamseg.segment.inspect import GraphFacts
+from streamseg.segment.inspect import GraphFacts, ends_in_range
 from streamseg.segment.ort import Runs
 from streamseg.segment.result import Matte
 
 __all__ = ["MatteSegmenter"]
-
-# A Clip is taken for one to 0..1: nobody cuts logits.
-_GIVES_0_TO_1 = {"Sigmoid", "HardSigmoid", "Softmax", "Clip"}
-_CARRIES_VALUES = {
-    "Cast", "Flatten", "Gather", "Identity", "Reshape", "Resize", "Slice", "Squeeze", "Transpose", "Unsqueeze",
-    "Upsample",
-}  # fmt: skip
 
 
 class MatteSegmenter:
@@ -40,7 +31,7 @@ class MatteSegmenter:
         self._image = facts.image.name
         self._dtype: type[np.floating] = np.float16 if facts.image.dtype == "float16" else np.float32
         self._input: ModelInput | None = None
-        self._logits = not _ends_in_range(facts.path, facts.outputs[0].name)
+        self._logits = not ends_in_range(facts.path, facts.outputs[0].name)
 
     def __call__(self, frame: Frame) -> Matte:
         """Segment one frame.
@@ -67,12 +58,3 @@ class MatteSegmenter:
         width, height = self._size_wh
         shape = [1, 3, height, width] if self._facts.layout == "nchw" else [1, height, width, 3]
         return {"family": self._facts.family, "input_shape": shape}
-
-
-def _ends_in_range(path: Path, output: str) -> bool:
-    """Whether the graph itself brings the output into 0..1; where it does not, the output is logits."""
-    graph = onnx.load(str(path), load_external_data=False).graph
-    makers = {name: node for node in graph.node for name in node.output}
-    while (node := makers.get(output)) is not None and node.op_type in _CARRIES_VALUES:
-        output = node.input[0]
-    return node is not None and node.op_type in _GIVES_0_TO_1
