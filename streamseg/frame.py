@@ -180,6 +180,8 @@ class VideoInfo:
         varying_size: frames may differ in size (a folder of images).
         tracks: the streams copied beside the picture.
         metadata: of the container; `chapters` as the library gives them.
+        picture_metadata: of the picture's own stream: its language, its title.
+        disposition: of that stream ("default", "forced", ...), as the library's bits.
         decoder: what decodes it, such as ``h264`` or ``h264 on cuda``; empty where nothing is decoded.
     """
 
@@ -198,6 +200,8 @@ class VideoInfo:
     tracks: Sequence[Track] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     chapters: Sequence[Any] = ()
+    picture_metadata: Mapping[str, str] = field(default_factory=dict)
+    disposition: int = 0
     decoder: str = ""
 
 

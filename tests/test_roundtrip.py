@@ -169,6 +169,35 @@ def test_variable_rate_stays_as_it_is(source: str, sink: str, tmp_path: Path) ->
     assert clips.indices(out) == list(range(60))
 
 
+@pytest.mark.parametrize("sink", ["mkv", "ts"])
+def test_sound_that_an_edit_list_hides_stays_hidden(sink: str, tmp_path: Path) -> None:
+    """A clip that was cut without encoding anew still holds what was said before; no player plays it."""
+    clip = clips.make_clip(tmp_path / "in.mp4", frames=30, sound="aac", sound_start_s=-1, sound_s=2)
+    with av.open(str(clip)) as container:
+        hidden = [packet.is_discard for packet in container.demux(audio=0) if packet.size]
+    assert sum(hidden) > 40
+    out = tmp_path / f"out.{sink}"
+    copy(clip, out, tmp_path / "out.mp4")
+    times = first_times(out)
+    assert 0 <= times["video"] - times["audio"] <= Fraction(13, 100)  # a tenth, and where its packet begins
+    kept = len(clips.packets(out))
+    assert len(hidden) - sum(hidden) <= kept <= len(hidden) - sum(hidden) + 6
+    assert clips.packets(tmp_path / "out.mp4") == clips.packets(clip)
+
+
+@pytest.mark.parametrize("sink", ["mp4", "mov"])
+def test_late_start_is_kept_to_the_tick(sink: str, tmp_path: Path) -> None:
+    unit = Fraction(1, 30000)
+    wanted = [2002 + 1001 * index for index in range(9)]
+    exactly = {"movie_timescale": "30000"}
+    clip = clips.make_clip(
+        tmp_path / "in.mp4", rate=1 / (1001 * unit), time_base=unit, pts=wanted, container_options=exactly
+    )
+    out = tmp_path / f"out.{sink}"
+    copy(clip, out)
+    assert clips.times(out) == [ticks * unit for ticks in wanted]
+
+
 @pytest.mark.parametrize("sink", ["mp4", "mkv"])
 def test_late_start_is_kept(sink: str, tmp_path: Path) -> None:
     times = [80 + 40 * index for index in range(25)]
@@ -283,12 +312,37 @@ def test_metadata_travels(sink: str, tmp_path: Path) -> None:
     assert METADATA.items() <= found.items()
 
 
-def test_metadata_that_mp4_has_no_place_for_travels_too(tmp_path: Path) -> None:
-    clip = clips.make_clip(tmp_path / "in.mkv", frames=3, metadata={**METADATA, "camera_owner": "me"})
-    copy(clip, tmp_path / "out.mp4")
-    with av.open(str(tmp_path / "out.mp4")) as container:
+@pytest.mark.parametrize("sink", ["mp4", "mov"])
+def test_metadata_that_mp4_and_mov_have_no_place_for_travels_too(sink: str, tmp_path: Path) -> None:
+    wanted = {**METADATA, "camera_owner": "me", "com.apple.quicktime.make": "Apple"}
+    clip = clips.make_clip(tmp_path / "in.mkv", frames=3, metadata=wanted)
+    copy(clip, tmp_path / f"out.{sink}")
+    with av.open(str(tmp_path / f"out.{sink}")) as container:
         found = {key.lower(): value for key, value in container.metadata.items()}
-    assert {**METADATA, "camera_owner": "me"}.items() <= found.items()
+    assert wanted.items() <= found.items()
+
+
+def test_metadata_and_chapters_that_a_broadcast_stream_cannot_hold_are_named(tmp_path: Path) -> None:
+    chapters = [{"id": 1, "start": 0, "end": 100, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}}]
+    clip = clips.make_clip(tmp_path / "in.mkv", frames=3, metadata={"title": "x"}, chapters=chapters)
+    _, notices = copy(clip, tmp_path / "out.ts")
+    assert notices == ["1 chapters and metadata (title) left out: mpegts cannot hold that; write .mkv to keep it"]
+
+
+@pytest.mark.parametrize(("source", "sink"), [("mkv", "mkv"), ("mkv", "mp4"), ("mp4", "mkv"), ("mkv", "mov")])
+def test_what_is_said_of_the_picture_travels(source: str, sink: str, tmp_path: Path) -> None:
+    def set_up(container: Any, stream: Any) -> None:
+        stream.metadata.update({"language": "fra", "title": "Bild"})
+        stream.disposition = av.stream.Disposition.default
+
+    clip = clips.make_clip(tmp_path / f"in.{source}", frames=3, set_up=set_up)
+    copy(clip, tmp_path / f"out.{sink}")
+    with av.open(str(tmp_path / f"out.{sink}")) as container:
+        picture = container.streams.video[0]
+        assert picture.language == "fra"
+        assert picture.disposition & av.stream.Disposition.default
+        if source == sink == "mkv":  # MP4 has no titles of tracks
+            assert picture.metadata["title"] == "Bild"
 
 
 def test_brands_and_statistics_of_the_source_do_not_travel(tmp_path: Path) -> None:

@@ -203,6 +203,13 @@ def test_raw_stream_without_times_gets_some(tmp_path: Path) -> None:
     assert all(a.pts < b.pts for a, b in pairwise(frames))
 
 
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(20)])
+def test_raw_stream_has_the_rate_that_its_codec_says(rate: Fraction, tmp_path: Path) -> None:
+    clip = clips.make_clip(tmp_path / "a.h264", frames=10, rate=rate)
+    _, frames = open_and_read(clip)
+    assert {(b.pts - a.pts) * a.time_base for a, b in pairwise(frames)} == {1 / rate}
+
+
 @pytest.mark.parametrize("size_wh", [(321, 181), (320, 181), (321, 180), (33, 35)])
 def test_odd_sizes_are_padded_by_repeating_the_edge(tmp_path: Path, size_wh: tuple[int, int]) -> None:
     width, height = size_wh

@@ -6,12 +6,13 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+from av.stream import Disposition
 from av.video.frame import PictureType
 
 from streamseg.errors import SinkOpenError, SinkWriteError, redact
@@ -31,17 +32,23 @@ _HYBRID = {"movflags": "+hybrid_fragmented+delay_moov+frag_keyframe"}
 _FRAGMENTED = {"movflags": "+frag_keyframe+empty_moov+default_base_moof+delay_moov"}
 _KEYFRAME_S = 2
 _CLUSTERS = {"cluster_time_limit": "1000"}
-# The keys that MP4 has fixed places for; with any other, all go into a list of free keys.
-_MP4_KEYS = frozenset(
-    {
-        *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping"),
-        *("lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "encoder", "track", "disc"),
-        *("creation_time", "season_number", "episode_sort"),
-    }
+# The keys that MP4 and MOV have fixed places for; with any other, all go into a list of free keys.
+_BOTH_KEYS = frozenset(
+    {"title", "artist", "album", "date", "comment", "genre", "copyright", "encoder", "creation_time", "timecode"}
 )
+_FIXED_KEYS = {
+    "mp4": _BOTH_KEYS
+    | {
+        *("album_artist", "composer", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
+        *("network", "keywords", "track", "disc", "season_number", "episode_sort"),
+    },
+    "mov": _BOTH_KEYS | {"make", "model", "location"},
+}
+_BROADCAST_KEYS = frozenset({"service_name", "service_provider"})
 _BRANDS = frozenset({"major_brand", "minor_version", "compatible_brands"})
 # Finer clocks than this overflow what containers and encoders hold.
 _FINEST = Fraction(1, 1_000_000)
+_FINEST_MOVIE_CLOCK = 120_000  # half a day fits into the 32 bits that older players read
 
 
 class VideoFile:
@@ -108,7 +115,8 @@ class VideoFile:
         options = dict(_CLUSTERS) if format_name in ("matroska", "webm") else {}
         if format_name in ("mp4", "mov"):
             options = dict(_HYBRID if self._partial else _FRAGMENTED)
-            if copy and format_name == "mp4" and not {key.lower() for key in metadata} <= _MP4_KEYS:
+            options["movie_timescale"] = str(_movie_clock(_clock(info.time_base, encoding.codec)))
+            if copy and not {key.lower() for key in metadata} <= _FIXED_KEYS[format_name]:
                 options["movflags"] += "+use_metadata_tags"
         options["flush_packets"] = "1"  # or a kill loses what waits in the library's buffer
         target: Any = f"file:{self._partial.path}" if self._partial else _StandardOutput()
@@ -123,13 +131,26 @@ class VideoFile:
         self._stream: Any = self._container.add_stream(encoding.codec, rate=rate)
         self._prepare(encoding, info, colour, size_wh, threads)
         self._copies = CopiedTracks(self._container, info.tracks if copy else (), origin_s=self._origin_s)
+        if copy and format_name == "mpegts" and not info.live:
+            self._name_what_is_lost(metadata, len(info.chapters))
         if copy:
             self._container.metadata.update(metadata)
+            self._stream.metadata.update(stream_metadata(dict(info.picture_metadata)))
+            self._stream.disposition = Disposition(info.disposition)
             if info.chapters:
                 self._container.set_chapters(list(info.chapters))
         self._container.start_encoding()
         # Two pictures within one tick of the container would have one time.
         self._step = max(1, math.ceil(Fraction(self._stream.time_base) / self._time_base))
+
+    def _name_what_is_lost(self, metadata: Mapping[str, str], chapters: int) -> None:
+        """A broadcast stream has a place for the name of its service, and none for other words and chapters."""
+        lost = [f"{chapters} chapters"] if chapters else []
+        keys = sorted(key for key in metadata if key.lower() not in _BROADCAST_KEYS)
+        if keys:
+            lost.append(f"metadata ({', '.join(keys)})")
+        if lost:
+            self.notices.append(f"{' and '.join(lost)} left out: mpegts cannot hold that; write .mkv to keep it")
 
     def _prepare(
         self, encoding: Encoding, info: VideoInfo, colour: Colour, size_wh: tuple[int, int], threads: int
@@ -271,6 +292,12 @@ def _rate(info: VideoInfo) -> Fraction:
     if info.frame_count and info.duration_s and info.frame_count > 1:
         return Fraction(info.frame_count / info.duration_s).limit_denominator(1001)
     return Fraction(30)
+
+
+def _movie_clock(time_base: Fraction) -> int:
+    """Ticks a second of MP4's edit lists: with the picture's own, one that begins late begins at the very tick."""
+    ticks = time_base.denominator * math.ceil(1000 / time_base.denominator)
+    return ticks if ticks <= _FINEST_MOVIE_CLOCK else 1000
 
 
 def _clock(time_base: Fraction, codec: str) -> Fraction:

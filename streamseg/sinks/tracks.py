@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -17,6 +17,9 @@ __all__ = ["CopiedTracks", "stream_metadata"]
 
 # What muxers write by themselves, or what is only true of the file it came from.
 _OWN_KEYS = frozenset({"duration", "encoder", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
+# Whoever writes these says what is to be played.
+_WITH_EDIT_LISTS = frozenset({"mp4", "mov"})
+_GET_GOING_S = Fraction(1, 10)
 _NONSTRICT = 0x20000
 _MOST_FAILURES = 100
 # FFmpeg writes anything into a broadcast stream, as private data.
@@ -62,6 +65,8 @@ class CopiedTracks:
         self._last_dts: dict[int, int] = {}
         self._framed: set[int] = set()  # tracks whose packets carry headers that have to go
         self._expanders: dict[int, Any] = {}
+        self._hides = container.format.name in _WITH_EDIT_LISTS
+        self._hidden: dict[int, list[Packet]] = {}  # what the source does not play, and this container would
         self._strict = not container.format.flags & _NONSTRICT
         self._failures = 0
         self.notices: list[str] = []
@@ -86,7 +91,7 @@ class CopiedTracks:
             OSError: the container cannot be written.
             av.FFmpegError: packet after packet is refused.
         """
-        for packet in packets:
+        for packet in self._played(packets):
             stream = self._streams.get(packet.track.index)
             if stream is None:
                 continue
@@ -109,6 +114,20 @@ class CopiedTracks:
                                         f"{reason(error)}")  # fmt: skip
                 if self._failures > _MOST_FAILURES:
                     raise
+
+    def _played(self, packets: Iterable[Packet]) -> Iterator[Packet]:
+        """Without what the source's edit list hides, except the last moment of it: decoders need that to get going."""
+        for packet in packets:
+            payload, hidden = packet.payload, self._hidden.setdefault(packet.track.index, [])
+            if self._hides or payload.pts is None:
+                yield packet
+            elif getattr(payload, "is_discard", False):
+                hidden.append(packet)
+            else:
+                earliest = payload.pts - _GET_GOING_S / payload.time_base
+                yield from (before for before in hidden if before.payload.pts >= earliest)
+                hidden.clear()
+                yield packet
 
     def _place(self, packet: Any, stream: Any) -> None:
         """Give it times of the stream, decoding times that never go back: muxers refuse others."""

@@ -28,6 +28,8 @@ __all__ = ["FileSource"]
 # Demultiplexers that make a "video" of any text or of a list of other files.
 _NOT_VIDEO = {"tty", "bin", "xbin", "adf", "idf", "concat", "hls", "dash", "image2", "sdp", "rtp"}
 _MOST_FAILED_READS = 100
+# Said of the picture as it lies in the file; the time code goes to the container's metadata.
+_OF_THE_STORED_PICTURE = frozenset({"alpha_mode", "rotate", "timecode"})
 _TS_JUMP_S = 1
 _TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT: clocks of such containers jump
 
@@ -199,6 +201,8 @@ class FileSource:
             tracks=tuple(self._tracks.values()),
             metadata={k: v for k, v in stream.metadata.items() if k == "timecode"} | dict(container.metadata),
             chapters=container.chapters(),
+            picture_metadata={k: v for k, v in stream.metadata.items() if k not in _OF_THE_STORED_PICTURE},
+            disposition=int(stream.disposition),
             decoder=self._hardware.decoder,
         )
 

@@ -14,6 +14,7 @@ from streamseg.sources.conform import UPRIGHT, Turn
 
 __all__ = ["lacks_index", "nominal_rate", "stream_duration_s", "turn_of"]
 
+_NO_TIMES = 0x0080  # AVFMT_NOTIMESTAMPS: a bare stream of one codec
 _COMMON_RATES = [
     rate for whole in (24, 25, 30, 48, 50, 60, 100, 120) for rate in (Fraction(whole), Fraction(whole * 1000, 1001))
 ]
@@ -40,7 +41,8 @@ def lacks_index(path: Path) -> bool:
 def nominal_rate(stream: Any) -> Fraction | None:
     """Frames per second of a stream with an even beat; None where the beat varies or is not known."""
     average, base = stream.average_rate, stream.base_rate
-    if not average or average > 1000:
+    bare = stream.container.format.flags & _NO_TIMES  # the average is the library's default of 25, the codec knows
+    if bare or not average or average > 1000:
         average = stream.guessed_rate  # the average of two pictures may be anything
     if not average or average > 1000:
         return None
@@ -48,7 +50,7 @@ def nominal_rate(stream: Any) -> Fraction | None:
         # Containers with a millisecond clock report 29.97003 or 30.00009.
         if abs(average / rate - 1) < Fraction(1, 4000):
             return rate
-    if base and abs(average / base - 1) > Fraction(1, 200):
+    if base and not bare and abs(average / base - 1) > Fraction(1, 200):
         return None
     return Fraction(average)
 
