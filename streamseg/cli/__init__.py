@@ -40,17 +40,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except PipelineStuckError as error:
-        print(f"streamseg: {redact(str(error))}", file=sys.stderr, flush=True)
+        _tell(f"streamseg: {error}")
         # The stuck thread is ours and no daemon: a plain exit would wait for it for ever.
         os._exit(1)
     except StreamsegError as error:
-        print(f"streamseg: {redact(str(error))}", file=sys.stderr)
+        _tell(f"streamseg: {error}")
         return error.exit_code
     except OSError as error:
         # What nobody expected of a file system: a name too long, a full device under standard output.
         where = f"{error.filename}: " if error.filename else ""
-        print(redact(f"streamseg: {where}{(error.strerror or str(error)).lower()}"), file=sys.stderr)
+        _tell(f"streamseg: {where}{(error.strerror or str(error)).lower()}")
         return 2
+
+
+def _tell(line: str) -> None:
+    from streamseg.cli.log import tell  # it pulls in NumPy
+
+    tell(line)
 
 
 @contextmanager

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from streamseg.engine import Unblocked
 from streamseg.errors import redact
 
 __all__ = ["Voice", "logged", "tell"]
 
 
+# So long a reader that still reads may take for the last lines.
+_LAST_S = 1.0
+
+
+def _missing(count: int) -> str:
+    return f"{count} lines are missing here: nobody read them in time"
+
+
+_told = Unblocked(_missing)
+
+
 def tell(line: str) -> None:
     """One line to the user, on standard error."""
-    # A terminal that was closed, or a reader that went, is no reason to stop.
-    with contextlib.suppress(OSError):
-        print(redact(line), file=sys.stderr, flush=True)
+    _told.say(redact(line))
+    _told.drain(_LAST_S)
 
 
 class Voice:
-    """Says lines on standard error.
+    """Says lines on standard error, and never waits for whoever reads them.
 
     Args:
         quiet: say nothing but what went wrong.
@@ -33,6 +42,7 @@ class Voice:
     def __init__(self, *, quiet: bool, as_json: bool) -> None:
         self.quiet = quiet
         self.as_json = as_json
+        self._lines = Unblocked(lambda count: self._formed("warning", _missing(count)))
 
     def __call__(self, line: str) -> None:
         """Say one line."""
@@ -41,13 +51,17 @@ class Voice:
 
     def event(self, level: str, message: str, **fields: object) -> None:
         """Say one line of a level, with what belongs to it."""
+        self._lines.say(self._formed(level, message, **fields))
+
+    def catch_up(self, *, last: bool = False) -> None:
+        """Say what could not be said yet; `last` gives a reader some time for it."""
+        self._lines.drain(_LAST_S if last else 0.0)
+
+    def _formed(self, level: str, message: str, **fields: object) -> str:
         if not self.as_json:
-            tell(message)
-            return
+            return redact(message)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        told = json.dumps({"time": now, "level": level, "message": message, **fields}, default=str)
-        with contextlib.suppress(OSError):
-            print(redact(told), file=sys.stderr, flush=True)
+        return redact(json.dumps({"time": now, "level": level, "message": message, **fields}, default=str))
 
 
 class _Handler(logging.Handler):
@@ -71,3 +85,4 @@ def logged(voice: Voice) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+        voice.catch_up(last=True)

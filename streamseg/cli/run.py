@@ -191,6 +191,7 @@ def _run(args: argparse.Namespace) -> int:
         if not args.log_json:
             raise
         voice.event("error", str(error))
+        voice.catch_up(last=True)
         return error.exit_code
 
 
@@ -265,6 +266,7 @@ class _Watch:
                 tell_every_s = min(1.0, self._notifier.watchdog_every_s or 1.0)
                 while not fleet.wait(0.1 if signals.received else 0.2):
                     self._remark()
+                    voice.catch_up()
                     if signals.reload and reload is not None:
                         self._reload(reload)
                         signals.reload = False

@@ -11,6 +11,7 @@ from streamseg.engine.reconnect import LIVE_TIME_BASE, Reconnecting
 from streamseg.engine.reopen import Reopening
 from streamseg.engine.standin import FailClosed
 from streamseg.engine.turns import Turns
+from streamseg.engine.unblocked import Unblocked
 
 __all__ = [
     "LIVE_TIME_BASE",
@@ -28,5 +29,6 @@ __all__ = [
     "StandIn",
     "Summary",
     "Turns",
+    "Unblocked",
     "in_parallel",
 ]
