@@ -196,6 +196,51 @@ def test_broadcast_clock_that_jumps_back_is_bridged(tmp_path: Path) -> None:
     assert source.counts["clock jumps bridged"] >= 1
 
 
+def _sound_and_picture(path: Path) -> tuple[FileSource, list[float], list[float]]:
+    """The source, and the times of all frames and of all packets of sound."""
+    source, frames = open_and_read(path)
+    assert isinstance(source, FileSource)
+    sound = [packet.payload for packet in source.take_packets()]
+    return source, [frame.seconds for frame in frames], [float(one.pts * one.time_base) for one in sound]
+
+
+def test_sound_jumps_with_the_picture_where_broadcasts_were_joined(tmp_path: Path) -> None:
+    """Each meets the jump at another place of the file."""
+    both = tmp_path / "both.ts"
+    with both.open("wb") as file:
+        for start in ("100", "10"):
+            one = clips.make_clip(
+                tmp_path / "1.ts", frames=60, sound="mp2", container_options={"output_ts_offset": start}
+            )
+            file.write(one.read_bytes())
+    source, shown, heard = _sound_and_picture(both)
+    assert source.counts["clock jumps bridged"] == 1
+    assert shown[-1] == pytest.approx(4, abs=0.2)
+    assert heard[-1] == pytest.approx(shown[-1], abs=0.1)
+    assert max(b - a for a, b in pairwise(heard)) < 0.2
+
+
+@pytest.mark.parametrize("sound_start_s", [0.0, 0.8])
+def test_broadcast_clock_that_runs_over_goes_on(sound_start_s: float, tmp_path: Path) -> None:
+    """33 bits last for 26.5 hours; the sound may begin only after that."""
+    late = {"output_ts_offset": str(2**33 / 90000 - 0.6), "muxdelay": "0", "muxpreload": "0"}
+    clip = clips.make_clip(
+        tmp_path / "a.ts",
+        frames=60,
+        sound="mp2",
+        sound_start_s=sound_start_s,
+        sound_s=2 - sound_start_s,
+        options={"preset": "veryfast"},
+        container_options=late,
+    )
+    source, shown, heard = _sound_and_picture(clip)
+    assert shown == pytest.approx([shown[0] + index / 30 for index in range(60)], abs=1e-4)
+    assert 0 <= shown[0] < 0.2
+    assert heard[0] == pytest.approx(shown[0] + sound_start_s, abs=0.1)
+    assert heard[-1] == pytest.approx(shown[-1], abs=0.1)
+    assert source.counts == {}
+
+
 def test_raw_stream_without_times_gets_some(tmp_path: Path) -> None:
     clip = clips.make_clip(tmp_path / "a.h264", frames=10, rate=Fraction(25), options={"bf": "0"})
     _, frames = open_and_read(clip)

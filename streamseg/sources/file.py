@@ -16,6 +16,7 @@ from av.stream import Disposition
 from streamseg.errors import SourceOpenError, redact
 from streamseg.frame import Colour, Frame, Origin, Packet, Plane, Track, VideoInfo
 from streamseg.libav import Chain, reason
+from streamseg.sources.broadcast import BroadcastClock
 from streamseg.sources.conform import UPRIGHT, Conformer, Turn, colour_of
 from streamseg.sources.hardware import Hardware
 from streamseg.sources.pipe import Pipe
@@ -30,7 +31,6 @@ _NOT_VIDEO = {"tty", "bin", "xbin", "adf", "idf", "concat", "hls", "dash", "imag
 _MOST_FAILED_READS = 100
 # Said of the picture as it lies in the file; the time code goes to the container's metadata.
 _OF_THE_STORED_PICTURE = frozenset({"alpha_mode", "rotate", "timecode"})
-_TS_JUMP_S = 1
 _TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT: clocks of such containers jump
 
 
@@ -76,7 +76,7 @@ class FileSource:
                 raise SourceOpenError(f"cannot open {path}: the file is empty")
         # The prefix keeps a colon or a leading dash in a name from being read as something else.
         target: Any = self._pipe or f"file:{path}"
-        # A clock that jumps back would be taken for one that ran over after 26 hours; `_straighten` tells better.
+        # A clock that jumps back would be taken for one that ran over after 26 hours; `BroadcastClock` tells better.
         options = {"max_pixels": str(max_pixels), "correct_ts_overflow": "0"}
         try:
             return av.open(target, options=options, metadata_errors="surrogateescape", hwaccel=self._hardware.accel)
@@ -137,8 +137,7 @@ class FileSource:
         self._time_base = Fraction(stream.time_base or Fraction(1, 90000))
         rate = nominal_rate(stream)
         self._timeline = Timeline(round(1 / ((rate or Fraction(25)) * self._time_base)), self._counts)
-        self._shift_s = self._clock_start()
-        self._last_dts: dict[int, Fraction] = {}
+        self._clock = self._broadcast_clock()
         self._demuxed: Iterator[Any] | None = self._demux()
         self._failed_reads = 0
         self._decoding_delay: int | None = None
@@ -171,6 +170,13 @@ class FileSource:
         if stream.metadata.get("alpha_mode") == "1" and "the opacity of the source is ignored" not in self._notices:
             self._notices.append("the opacity of the source is ignored")
         self._info = self._describe(rate, turn)
+
+    def _broadcast_clock(self) -> BroadcastClock | None:
+        """None where times are good as they are: they say when the picture begins."""
+        if not self._container.format.flags & _TS_DISCONT:
+            return None
+        timed = [s for s in self._container.streams if s.type in ("video", "audio") and s.start_time is not None]
+        return BroadcastClock([s.start_time * Fraction(s.time_base) for s in timed], self._counts)
 
     def _why_nothing(self) -> str:
         broken = self._counts["broken packets skipped"]
@@ -264,12 +270,14 @@ class FileSource:
                 return
 
     def _seek(self, to_s: float) -> None:
-        self._container.seek(round((Fraction(to_s) - self._shift_s) / self._time_base), stream=self._stream)
+        shift_s = self._clock.shift_s if self._clock else 0
+        self._container.seek(round((Fraction(to_s) - shift_s) / self._time_base), stream=self._stream)
         self._stream.codec_context.flush_buffers()
         self._ready.clear()
         self._waiting.clear()
         self._packets.clear()
-        self._last_dts.clear()
+        if self._clock:
+            self._clock.forget()
         self._deinterlacer = None
         self._timeline.last = None
         self._demuxed = self._demux()
@@ -308,7 +316,8 @@ class FileSource:
         except (av.FFmpegError, OSError) as error:
             return self._read_failed(error)
         self._failed_reads = 0
-        self._straighten(packet)
+        if self._clock and packet.size:
+            self._clock.straighten(packet)
         # Not packet.stream_index: that is 0 in the empty packets which flush the decoders at the end.
         track = self._tracks.get(packet.stream.index)
         if track is None:
@@ -319,8 +328,8 @@ class FileSource:
 
     def _remark_on_the_end(self) -> None:
         said_s, self._said_s = self._said_s, None
-        guessed = self._container.format.flags & _TS_DISCONT  # from the clocks at both ends of the file itself
-        if said_s is None or guessed or self._timeline.last is None:
+        # Broadcast containers do not say it: the library guesses from the clocks at both ends.
+        if said_s is None or self._clock or self._timeline.last is None:
             return
         found_s = float(self._timeline.last * self._time_base)
         if found_s < said_s - max(1.0, said_s / 20):
@@ -391,29 +400,3 @@ class FileSource:
         if self._deinterlacer is not None:
             for result in self._deinterlacer.push(None):
                 self._ready.append((self._waiting.popleft(), result))
-
-    def _clock_start(self) -> Fraction:
-        """Broadcast containers start their clock anywhere; others say when the picture begins."""
-        if self._container.format.flags & _TS_DISCONT and self._container.start_time:
-            return -Fraction(self._container.start_time, av.time_base)
-        return Fraction(0)
-
-    def _straighten(self, packet: Any) -> None:
-        """Move a packet of a broadcast container to a clock that starts at 0 and never runs backwards."""
-        if not self._container.format.flags & _TS_DISCONT or not packet.size:
-            return
-        unit = Fraction(packet.time_base)
-        if packet.dts is not None:
-            dts = packet.dts * unit + self._shift_s
-            last = self._last_dts.get(packet.stream.index)
-            if last is not None and dts < last - _TS_JUMP_S:
-                expected = last + (packet.duration or 0) * unit
-                self._shift_s += expected - dts
-                self._counts["clock jumps bridged"] += 1
-                dts = expected
-            self._last_dts[packet.stream.index] = dts
-        ticks = round(self._shift_s / unit)
-        if packet.dts is not None:
-            packet.dts += ticks
-        if packet.pts is not None:
-            packet.pts += ticks
