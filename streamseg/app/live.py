@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from streamseg.app.background import VirtualBackground
-from streamseg.config import Settings, parse_background
+from streamseg.config import Settings, parse_background, parse_size
 from streamseg.effects.slate import card
 from streamseg.engine import LIVE_TIME_BASE, Backoff, Reconnecting
 from streamseg.errors import ConfigError, SourceAbsentError, StreamsegError, redact
@@ -31,14 +31,6 @@ _ABSENT_WH = (1280, 720)
 _ABSENT_RATE = Fraction(30)
 
 
-def size_of(words: str) -> tuple[int, int] | None:
-    """(w, h) of ``640x480``; None of ``auto``."""
-    if words == "auto":
-        return None
-    width, height = words.split("x")
-    return int(width), int(height)
-
-
 class LiveOpening:
     """Opens a live source again and again as the settings say; an `Opener`.
 
@@ -52,7 +44,7 @@ class LiveOpening:
             url,
             LiveOptions(
                 # Of a stream, it is only the size of the output while the stream was never seen.
-                size_wh=None if "://" in url else size_of(source.size),
+                size_wh=None if "://" in url else parse_size(source.size),
                 rate=Fraction(source.fps).limit_denominator(1001) if source.fps else None,
                 pixel_format=None if source.format == "auto" else source.format,
                 transport=source.transport,
@@ -166,7 +158,7 @@ class _Closing:
 
 
 def _absent_info(settings: Settings, url: str) -> VideoInfo:
-    width, height = size_of(settings.source.size) or _ABSENT_WH
+    width, height = parse_size(settings.source.size) or _ABSENT_WH
     if settings.source.rotate in (90, 270):
         width, height = height, width
     width, height = width + width % 2, height + height % 2

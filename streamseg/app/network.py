@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from streamseg.app.answers import Timed
-from streamseg.config import ModelSettings, Settings, parse_three
+from streamseg.config import ModelSettings, Settings, parse_size, parse_three
 from streamseg.engine import Metrics, Turns
 from streamseg.errors import ConfigError
 from streamseg.segment.classmap import Preprocess
@@ -158,17 +158,13 @@ def _segmenter(
     *,
     side_by_side: bool,
 ) -> Segmenter:
-    size_wh = None
-    if model.size != "auto":
-        width, height = model.size.split("x")
-        size_wh = (int(width), int(height))
     return load_segmenter(
         resolved.path,
         provider=model.provider,
         threads=model.threads or (1 if side_by_side else None),
         precision=model.precision,
         open_session=open_session,
-        size_wh=size_wh,
+        size_wh=parse_size(model.size),
         confidence=model.confidence,
         iou=model.iou,
         max_instances=model.max_instances,

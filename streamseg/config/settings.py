@@ -1,31 +1,16 @@
-"""Every setting: its name, type, range, default and meaning. Nothing else knows pydantic or YAML."""
+"""Every setting: its name, type, range, default and meaning."""
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from streamseg.errors import ConfigError, redact
+from streamseg.config.values import parse_background, parse_size, parse_three, parse_vanishing
 from streamseg.units import parse_duration_s, parse_size_bytes
 
-__all__ = [
-    "Settings",
-    "differing",
-    "keys",
-    "load_runs",
-    "load_settings",
-    "parse_background",
-    "parse_three",
-    "parse_vanishing",
-    "presets",
-]
+__all__ = ["EventSettings", "InstanceSettings", "LaneSettings", "ModelSettings", "Section", "Settings"]
 
 
 def _comma_list(value: object) -> object:
@@ -33,25 +18,18 @@ def _comma_list(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-# Their values are never told, for they may hold a password or a key.
-_UNTOLD = ("source.url", "source.sub", "output.sinks", "output.token")
-
 _HARDWARE = "cuda|videotoolbox|d3d11va|d3d12va|dxva2|vaapi|vulkan|vdpau|qsv"
 
 Words = Annotated[list[str], BeforeValidator(_comma_list)]
 
 
-def _size_words(value: str) -> str:
-    if value != "auto" and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", value):
-        raise ValueError("must be auto or WxH, such as 640x384")
-    return value
+class Section(BaseModel):
+    """A group of settings."""
 
-
-class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
-class SourceSettings(_Section):
+class SourceSettings(Section):
     """Where the picture comes from."""
 
     url: str = Field(
@@ -98,7 +76,8 @@ class SourceSettings(_Section):
     @field_validator("size")
     @classmethod
     def _size(cls, value: str) -> str:
-        return _size_words(value)
+        parse_size(value)
+        return value
 
     @field_validator("hwaccel")
     @classmethod
@@ -119,7 +98,7 @@ class SourceSettings(_Section):
         return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """The network."""
 
     name: str = Field("auto", description="auto, a name from `streamseg models list`, or the path of an ONNX file")
@@ -152,7 +131,8 @@ class ModelSettings(_Section):
     @field_validator("size")
     @classmethod
     def _size(cls, value: str) -> str:
-        return _size_words(value)
+        parse_size(value)
+        return value
 
     @field_validator("mean", "std")
     @classmethod
@@ -161,14 +141,14 @@ class ModelSettings(_Section):
         return value
 
 
-class KeepSettings(_Section):
+class KeepSettings(Section):
     """What counts as the subject."""
 
     classes: Words = Field(["person"], description="the network's classes that stay in the picture")
     largest: bool = Field(False, description="only the largest one")
 
 
-class BackgroundSettings(_Section):
+class BackgroundSettings(Section):
     """What stands behind the subject."""
 
     spec: str = Field(
@@ -187,7 +167,7 @@ class BackgroundSettings(_Section):
         return value
 
 
-class EdgeSettings(_Section):
+class EdgeSettings(Section):
     """How the matte meets the picture."""
 
     mode: Literal["guided", "plain"] = Field("guided", description="guided follows the picture's edges, plain does not")
@@ -202,7 +182,7 @@ class EdgeSettings(_Section):
     )
 
 
-class TemporalSettings(_Section):
+class TemporalSettings(Section):
     """Steadiness over time."""
 
     smoother: Literal["uncertainty", "flow", "half-life", "one-euro", "none"] = Field(
@@ -246,7 +226,7 @@ class TemporalSettings(_Section):
         return value
 
 
-class InstanceSettings(_Section):
+class InstanceSettings(Section):
     """Objects painted one by one: task instances, and the road users of task lanes."""
 
     classes: Words = Field([], description="the network's classes that are painted; empty for all")
@@ -271,7 +251,7 @@ class InstanceSettings(_Section):
     )
 
 
-class LaneSettings(_Section):
+class LaneSettings(Section):
     """How lanes are found and painted: task lanes."""
 
     finder: Literal["auto", "classical", "network"] = Field(
@@ -318,7 +298,7 @@ class LaneSettings(_Section):
         return value
 
 
-class EventSettings(_Section):
+class EventSettings(Section):
     """What counts as an event of a drive, and where events are written."""
 
     files: Words = Field([], description="tables of the events, .csv or .json")
@@ -342,7 +322,7 @@ class EventSettings(_Section):
     confidence: float = Field(0.3, ge=0, le=1, description="nothing is concluded from lanes less sure than this")
 
 
-class PrivacySettings(_Section):
+class PrivacySettings(Section):
     """Who is made unrecognisable, with any task."""
 
     blur_people: bool = Field(False, description="blur people")
@@ -359,7 +339,7 @@ class PrivacySettings(_Section):
     )
 
 
-class OutputSettings(_Section):
+class OutputSettings(Section):
     """Where the result goes."""
 
     sinks: Words = Field(
@@ -406,7 +386,7 @@ class OutputSettings(_Section):
         return value
 
 
-class LiveSettings(_Section):
+class LiveSettings(Section):
     """What a live run shows and tells while it goes on."""
 
     slate: str = Field(
@@ -437,7 +417,7 @@ class LiveSettings(_Section):
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-class Settings(_Section):
+class Settings(Section):
     """All settings of a run."""
 
     task: Literal["background", "instances", "lanes"] = Field(
@@ -464,359 +444,3 @@ class Settings(_Section):
         if tree["output"]["token"]:
             tree["output"]["token"] = "***"
         return tree
-
-
-_COLOURS = {"green": "#00b140", "blue": "#0047bb", "black": "#000000", "white": "#ffffff", "grey": "#808080"}
-
-
-def parse_background(spec: str) -> tuple[str, Any]:
-    """What a background specification means.
-
-    Returns:
-        ``("blur", strength)``, ``("image", path)``, ``("video", path)``, ``("color", (r, g, b))``,
-        ``("transparent", None)`` or ``("none", None)``.
-
-    Raises:
-        ValueError: it means nothing; the message lists what does.
-    """
-    kind, colon, value = spec.partition(":")
-    if kind == "blur":
-        try:
-            strength = float(value) if colon else 0.5
-        except ValueError:
-            strength = -1.0
-        if not 0 <= strength <= 1:
-            raise ValueError(f"blur takes a strength from 0 to 1, not {value!r}")
-        return kind, strength
-    if kind in ("image", "video"):
-        if not value:
-            raise ValueError(f"{kind}: needs a path, as in {kind}:beach.{'jpg' if kind == 'image' else 'mp4'}")
-        return kind, value
-    if kind == "color" or spec in _COLOURS:
-        digits = _COLOURS.get(value or spec, value)
-        if not re.fullmatch(r"#[0-9a-fA-F]{6}", digits):
-            raise ValueError(f"color takes #rrggbb or one of {', '.join(_COLOURS)}, not {value!r}")
-        return "color", tuple(bytes.fromhex(digits[1:]))
-    if spec in ("transparent", "none"):
-        return spec, None
-    raise ValueError(
-        f"{spec!r} is no background; "
-        "use blur, blur:0.6, image:PATH, video:PATH, color:#rrggbb, green, transparent or none"
-    )
-
-
-def parse_three(text: str) -> tuple[float, float, float] | None:
-    """Three numbers, for R, G and B; None for an empty text.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if not text:
-        return None
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"takes three numbers, such as 0.485,0.456,0.406, not {text!r}") from None
-    return red, green, blue
-
-
-def parse_vanishing(text: str) -> tuple[float, float] | None:
-    """(x, y) of a vanishing point as shares of the picture's size; None for ``auto``.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if text == "auto":
-        return None
-    try:
-        x, y = (float(part) for part in text.split(","))
-    except ValueError:
-        x = y = -1.0
-    if not (0 < x < 1 and 0 < y < 1):
-        raise ValueError(f"takes auto or X,Y as shares of the picture, such as 0.5,0.45, not {text!r}")
-    return x, y
-
-
-def load_settings(
-    config: str | None = None,
-    assignments: Sequence[str] = (),
-    arguments: Mapping[str, Any] | None = None,
-) -> Settings:
-    """The settings of a single run, see `load_runs`.
-
-    Raises:
-        ConfigError: as `load_runs`, or the file names several streams.
-    """
-    runs = load_runs(config, assignments, arguments)
-    if list(runs) != [""]:
-        raise ConfigError(f"{config} names several streams; run it with `streamseg run --config {config}`")
-    return runs[""]
-
-
-def load_runs(
-    config: str | None = None,
-    assignments: Sequence[str] = (),
-    arguments: Mapping[str, Any] | None = None,
-) -> dict[str, Settings]:
-    """Put the settings together: defaults, then the YAML file, then `key=value` assignments, then arguments.
-
-    ``${NAME}`` in a text of the file stands for the environment variable, so that a password need not stand there.
-
-    Args:
-        config: path of a YAML file, or the name of a preset.
-        assignments: ``key=value`` with dotted keys; values are read as YAML.
-        arguments: dotted keys and values of the command line's own options.
-
-    Returns:
-        The settings by stream: one for each entry of the file's ``streams:``, made of the file's other settings and
-        its own on top; without ``streams:``, one under the empty name.
-
-    Raises:
-        ConfigError: a file cannot be read, or a key or value is wrong; the message names it, without secrets.
-    """
-    try:
-        return _runs(config, assignments, arguments or {})
-    except ConfigError as error:
-        raise ConfigError(redact(str(error))) from None
-
-
-def _runs(config: str | None, assignments: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Settings]:
-    tree: dict[str, Any] = {}
-    origin = "the command line"
-    streams: dict[str, dict[str, Any]] = {"": {}}
-    if config:
-        path = _find_config(config)
-        origin = str(path)
-        tree = _with_environment(_read_yaml(path), origin)
-        if "streams" in tree:
-            streams = _streams(tree.pop("streams"), origin)
-        _check_keys(tree, origin)
-    runs = {}
-    for name, own in streams.items():
-        where = f"{origin}, stream {name}" if name else origin
-        _check_keys(own, where)
-        merged = _merged(tree, own)
-        for assignment in assignments:
-            _assign(merged, assignment)
-        for key, value in arguments.items():
-            _put(merged, key, value, "the command line")
-        if name and "source.url" in arguments:
-            raise ConfigError(f"{origin} names the streams; leave out the source on the command line")
-        runs[name] = _validated(merged, where)
-    return runs
-
-
-def _assign(tree: dict[str, Any], assignment: str) -> None:
-    key, equals, text = assignment.partition("=")
-    if not equals:
-        told = repr(assignment) if assignment in keys() else "a text without ="
-        raise ConfigError(f"--set takes key=value, not {told}")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    if keys().get(key.strip(), ("",))[0] == "text":
-        value = text  # 0x0, no and 12:30 are words here, whatever YAML makes of them
-    _put(tree, key.strip(), "" if value is None else value, "--set")
-
-
-def _validated(tree: dict[str, Any], origin: str) -> Settings:
-    try:
-        settings = Settings.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, origin)) from None
-    for key in keys():
-        section, _, leaf = key.partition(".")
-        value = getattr(getattr(settings, section), leaf) if leaf else getattr(settings, section)
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and not text.isprintable():
-                secret = key == "output.token" or (key in _UNTOLD and "://" in text)
-                told = "; take it out" if secret else f": {text!r}; rename the file"
-                raise ConfigError(f"{key} holds a control character{told}")
-    return settings
-
-
-def _streams(found: object, origin: str) -> dict[str, dict[str, Any]]:
-    if not isinstance(found, dict) or not found:
-        raise ConfigError(f"{origin}: streams must be a mapping of names to settings, as in `front: {{source: ...}}`")
-    for name, own in found.items():
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", str(name)):
-            raise ConfigError(f"{origin}: stream {name!r} needs a name of letters, digits, dots, dashes or underscores")
-        if not isinstance(own, dict):
-            raise ConfigError(f"{origin}: stream {name} must be a mapping of settings, not {type(own).__name__}")
-    return {str(name): own for name, own in found.items()}
-
-
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {key: dict(value) if isinstance(value, dict) else value for key, value in base.items()}
-    for key, value in own.items():
-        branch = merged.get(key)
-        merged[key] = {**branch, **value} if isinstance(branch, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _with_environment(value: Any, origin: str) -> Any:
-    """The tree with ``${NAME}`` replaced in its texts."""
-    if isinstance(value, dict):
-        return {key: _with_environment(inner, origin) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_with_environment(inner, origin) for inner in value]
-    if not isinstance(value, str):
-        return value
-
-    def look_up(found: re.Match[str]) -> str:
-        if found[1] not in os.environ:
-            raise ConfigError(f"{origin} uses ${{{found[1]}}}, and there is no such environment variable; set it")
-        return os.environ[found[1]]
-
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", look_up, value)
-
-
-def keys() -> dict[str, tuple[str, Any, str]]:
-    """Every dotted key with its type in words, its default and its meaning, in order."""
-    found: dict[str, tuple[str, Any, str]] = {}
-    for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
-            for inner, leaf in field.annotation.model_fields.items():
-                found[f"{name}.{inner}"] = (_type_words(leaf), leaf.get_default(), leaf.description or "")
-        else:
-            found[name] = (_type_words(field), field.get_default(), field.description or "")
-    return found
-
-
-def differing(one: Settings, other: Settings) -> list[str]:
-    """The dotted keys that have different values, in order."""
-    return [key for key in keys() if _value(one, key) != _value(other, key)]
-
-
-def _value(settings: Settings, key: str) -> Any:
-    found: Any = settings
-    for name in key.split("."):
-        found = getattr(found, name)
-    return found
-
-
-def presets() -> dict[str, Path]:
-    """The configurations that ship with streamseg, by name."""
-    here = Path(__file__).parent
-    folder = here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def _type_words(field: Any) -> str:
-    annotation = field.annotation
-    choices = getattr(annotation, "__args__", ()) if getattr(annotation, "__origin__", None) is Literal else ()
-    if choices:
-        return " or ".join(str(choice) for choice in choices)
-    words = {int: "whole number", float: "number", bool: "true or false", str: "text"}.get(annotation, "list of texts")
-    bounds = [
-        (name, getattr(rule, name))
-        for rule in field.metadata
-        for name in ("ge", "gt", "le", "lt")
-        if hasattr(rule, name)
-    ]
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    return words + "".join(f", {signs[name]} {bound:g}" for name, bound in bounds)
-
-
-_PLAIN_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "timestamp"))
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping; YAML itself would let the last one win silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key_node.value!r} stands twice", key_node.start_mark
-                )
-            seen.add(key_node.value)
-        for key_node, value_node in node.value:
-            # As it was written: 0123 is no number here, and yes no truth.
-            if key_node.value == "token" and value_node.tag in _PLAIN_TAGS:
-                value_node.tag = "tag:yaml.org,2002:str"
-        return super().construct_mapping(node, deep)
-
-
-def _find_config(config: str) -> Path:
-    path = Path(config)
-    if path.is_file():
-        return path
-    known = presets()
-    if config in known:
-        return known[config]
-    near = difflib.get_close_matches(config, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"presets are {', '.join(known)}"
-    raise ConfigError(f"no configuration {config!r}: neither a file nor a preset; {hint}")
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise ConfigError(f"cannot read configuration {str(path)!r}: {reason}") from error
-    try:
-        tree = yaml.load(text, _StrictLoader)
-    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        if re.search("alias|tag|anchor", problem):
-            problem = "a text that starts with *, & or ! needs quotes"
-        if "\\t" in problem:
-            problem = "a tab; YAML is indented with spaces"
-        raise ConfigError(f"{path}{where}: {problem}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: the top level must be `key: value` lines, not {type(tree).__name__}")
-    return tree
-
-
-def _check_keys(tree: Mapping[str, Any], origin: str) -> None:
-    known = set(keys())
-    sections = {key.split(".")[0] for key in known}
-    for key in _dotted(tree, sections):
-        if key not in known and key not in sections:
-            raise ConfigError(_unknown(key, origin))
-
-
-def _dotted(tree: Mapping[str, Any], sections: set[str]) -> Iterator[str]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and key in sections:
-            yield from (f"{key}.{inner}" for inner in value)
-        else:
-            yield str(key)
-
-
-def _unknown(key: str, origin: str) -> str:
-    known = keys()
-    near = difflib.get_close_matches(key, known, 1, 0.5) or [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
-    hint = f"did you mean {near[0]!r}?" if near else "see docs/configuration.md"
-    return f"unknown key {key!r} in {origin}; {hint}"
-
-
-def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
-    if key not in keys():
-        raise ConfigError(_unknown(key, origin))
-    *sections, leaf = key.split(".")
-    for section in sections:
-        branch = tree.setdefault(section, {})
-        if not isinstance(branch, dict):
-            raise ConfigError(f"{section!r} must be a mapping, not {type(branch).__name__}")
-        tree = branch
-    tree[leaf] = value
-
-
-def _explain(error: ValidationError, origin: str) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if first["type"] == "value_error":
-        return f"{key}: {message} (from {origin})"
-    untold = any(f"{key}.".startswith(f"{secret}.") or secret.startswith(f"{key}.") for secret in _UNTOLD)
-    found = f"a {type(first['input']).__name__}" if untold else repr(first["input"])
-    return f"{key} must be {message}, not {found} (from {origin})"
