@@ -28,6 +28,7 @@ from streamseg.cli.run import execute
 from streamseg.config import Settings, load_runs
 from streamseg.errors import ConfigError, PipelineStuckError
 from streamseg.segment.pool import Pool
+from streamseg.sinks.partial import Partial
 from tests import networks
 from tests.clips import make_clip
 
@@ -485,6 +486,19 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert_one_line(code, capsys, pattern)
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert after == before, "something was written, changed or removed"
+
+
+def test_an_output_that_another_run_is_writing(clip: Path, network: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out.mkv"
+    out.write_text("of an earlier run")
+    first = Partial(out)
+    code = run(clip, "-o", tmp_path / "free.mp4", "-o", out, "--model", network, "--quiet")
+    assert_one_line(code, capsys, r"out\.mkv: another run is writing it now; wait for that or name another file$")
+    first.path.write_text("ours")
+    first.keep()
+    assert out.read_text() == "ours"
+    assert not list(tmp_path.glob("*.partial*"))
+    assert not (tmp_path / "free.mp4").exists()
 
 
 def _make_bad_files(folder: Path, clip: Path) -> None:

@@ -602,6 +602,55 @@ def test_killed_run_leaves_a_playable_file_and_the_next_run_says_where(suffix: s
     assert clips.indices(partial) == found
 
 
+WAITING_WRITER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from tests import clips
+from streamseg.frame import Output
+from streamseg.sinks import open_sink
+sink = open_sink(sys.argv[2], clips.info(), encoder="libx264:preset=ultrafast")
+sink.write(Output(clips.frame(0)))
+print("writing", flush=True)
+sys.stdin.readline()
+for index in range(1, 12):
+    sink.write(Output(clips.frame(index)))
+sink.finish()
+sink.close()
+"""
+
+
+def test_another_process_that_writes_the_file_is_told_from_one_that_left_it(tmp_path: Path) -> None:
+    final = tmp_path / "out.mkv"
+    command = [sys.executable, "-c", WAITING_WRITER, str(Path(__file__).parents[1]), str(final)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "writing\n"
+        with pytest.raises(SinkOpenError, match=r"out\.mkv: another run is writing it now; wait") as caught:
+            open_sink(str(final), clips.info(), **FAST)
+        assert caught.value.exit_code == 2
+        assert os.listdir(tmp_path) == ["out.partial.mkv"]
+        first.communicate("go on\n", timeout=30)
+    assert first.returncode == 0
+    assert clips.indices(final) == list(range(12))
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.jsonl"])
+def test_what_was_let_go_of_is_left_and_no_longer_being_written(name: str, tmp_path: Path) -> None:
+    def opened() -> Sink:
+        path = str(tmp_path / name)
+        return LinesSink(path, lambda output: {}) if name.endswith("l") else open_sink(path, clips.info(), **FAST)
+
+    first = opened()
+    first.write(outputs(1)[0])
+    with pytest.raises(SinkOpenError, match="another run is writing it now"):
+        opened()
+    first.close()
+    second = opened()
+    assert any("an earlier run left" in notice for notice in second.notices)
+    second.close()
+    assert len(os.listdir(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "webm"])
 def test_full_disk_is_one_line_and_what_came_before_plays(suffix: str, tmp_path: Path) -> None:
     """RLIMIT_FSIZE stands in for a full disk: writes fail in the same place, with another number."""

@@ -304,7 +304,9 @@ class _Table:
 
     def close(self) -> None:
         """Let go of it; an empty one goes."""
-        if not self._begun:
+        if self._begun:
+            self._partial.release()
+        else:
             self._partial.discard()
 
     def _write(self, *, last: bool = False) -> None:

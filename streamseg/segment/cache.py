@@ -19,11 +19,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import platformdirs
 
 from streamseg.errors import ModelLoadError
+from streamseg.locks import try_lock
 
 __all__ = [
     "cache_folder",
@@ -118,7 +119,8 @@ def locked(path: Path, say: Callable[[str], None] = lambda line: None) -> Iterat
         raise unwritable(lock, error) from error
     with file:
         deadline, told = time.monotonic() + _LOCK_WAIT_S, False
-        while not _try_lock(file):
+        # Without locks there, every write is atomic by itself: at worst the work is done twice.
+        while not try_lock(file.fileno()):
             if time.monotonic() > deadline:
                 raise ModelLoadError(f"another streamseg is at work on {path}; wait for it or end it")
             if not told:
@@ -127,24 +129,6 @@ def locked(path: Path, say: Callable[[str], None] = lambda line: None) -> Iterat
             time.sleep(_LOCK_POLL_S)
         # Closing the file gives the lock back, also when the process dies.
         yield
-
-
-def _try_lock(file: IO[bytes]) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        # A file system without locks: every write is atomic by itself, at worst the work is done twice.
-        return True
-    return True
 
 
 def read_records() -> dict[str, dict[str, Any]]:

@@ -250,7 +250,9 @@ class VideoFile:
         if self._container is not None:
             with contextlib.suppress(OSError, ValueError, av.FFmpegError):
                 self._container.close()
-        if self._partial is not None and not self._written:
+        if self._partial is not None and self._written:
+            self._partial.release()
+        elif self._partial is not None:
             self._partial.discard()
 
     @property

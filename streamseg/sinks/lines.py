@@ -74,7 +74,9 @@ class LinesSink:
         if not self._file.closed:
             with contextlib.suppress(OSError), self._file:  # said already, by write or finish
                 self._file.truncate(self._size)
-        if not self._finished and not self._size:
+        if self._finished or self._size:
+            self._partial.release()
+        else:
             self._partial.discard()
 
     def reopen(self) -> LinesSink:
@@ -94,6 +96,7 @@ class LinesSink:
 
     def _open(self) -> FileIO:
         try:
+            self._partial.hold()
             # Without a buffer: what is written is on its way to the disk, and what fails is this line alone.
             file = self._partial.path.open("ab", buffering=0)
             self._size = min(self._size, file.seek(0, os.SEEK_END))

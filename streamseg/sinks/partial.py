@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamseg.errors import SinkOpenError
+from streamseg.locks import try_lock
 
 __all__ = ["Named", "Partial"]
 
@@ -15,7 +16,7 @@ class Partial:
     """For a file that has its own name only when it is whole: another one beside it, such as ``out.partial.mp4``.
 
     The extension stays usable. What an earlier run left is never overwritten: another name is taken then and `notices`
-    say so.
+    say so. While it is written it is locked, so that another run can tell it from what was left.
 
     Args:
         final: the name that it shall have.
@@ -27,13 +28,15 @@ class Partial:
         final: the name it gets from `keep`.
 
     Raises:
-        SinkOpenError: the folder is missing or cannot be written, or the final name is a folder.
+        SinkOpenError: the folder is missing or cannot be written, the final name is a folder, or another run is writing
+            the file.
     """
 
     def __init__(self, final: Path, *, overwrite: bool = True, numbered: bool = False) -> None:
         self.final = final
         self.notices: list[str] = []
         self._numbered = numbered
+        self._lock: int | None = None
         if final.is_dir():
             raise SinkOpenError(f"cannot write {final}: it is a folder; name a file in it")
         if not overwrite and final.exists():
@@ -49,8 +52,12 @@ class Partial:
             mark = "partial" if number == 1 else f"partial-{number}"
             path = self.final.with_name(f"{self.final.stem}.{mark}{self.final.suffix}")
             try:
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+                self._lock = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             except FileExistsError:
+                if _is_locked(path):
+                    raise SinkOpenError(
+                        f"cannot write {self.final}: another run is writing it now; wait for that or name another file"
+                    ) from None
                 self.notices.append(
                     f"an earlier run left {path.name} ({path.stat().st_size / 1e6:.1f} MB, "
                     "playable up to where it stopped); it is kept"
@@ -58,18 +65,48 @@ class Partial:
             except OSError as error:
                 raise SinkOpenError(f"cannot write {self.final}: {(error.strerror or str(error)).lower()}") from error
             else:
+                try_lock(self._lock)
                 return path
         raise SinkOpenError(f"cannot write {self.final}: 1000 unfinished files lie beside it; remove them")
 
     def keep(self) -> None:
         """Give it the final name."""
+        self.release()
         if self._numbered:
             self.final = Named(self.final).path
         os.replace(self.path, self.final)
 
     def discard(self) -> None:
         """Remove it."""
+        self.release()
         self.path.unlink(missing_ok=True)
+
+    def hold(self) -> None:
+        """Go on writing to it after `release`.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        if self._lock is None:
+            self._lock = os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o666)
+            try_lock(self._lock)
+
+    def release(self) -> None:
+        """Nothing more is written to it for now; it stays where it is."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Named:
@@ -102,3 +139,6 @@ class Named:
     def discard(self) -> None:
         """Remove it."""
         self.path.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Nothing was held: nobody else takes the name."""
