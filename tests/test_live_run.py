@@ -155,6 +155,17 @@ def test_results_that_cannot_be_written_for_a_while_go_on(
     ]  # fmt: skip
 
 
+def test_streams_of_one_address_are_told_apart_in_the_log(
+    tmp_path: Path, network: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = "{source: {url: 'test:?size=64x36&fps=30&frames=3'}, output: {sinks: ['null:']}}"
+    config = tmp_path / "two.yaml"
+    config.write_text(f"model: {{name: {network}}}\nstreams: {{front: {source}, yard: {source}}}\n")
+    assert main(["run", "--config", str(config)]) == 0
+    live = [line for line in capfd.readouterr().err.splitlines() if "live, " in line]
+    assert sorted(live) == ["front: test: live, 64x36", "yard: test: live, 64x36"]
+
+
 def test_a_stream_that_is_not_there_yet_is_waited_for_behind_the_slate(
     network: Path, tmp_path: Path, start: Start
 ) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from streamseg.app.build import Preparation, build, prepare
@@ -15,7 +16,7 @@ from streamseg.app.outputs import written_files
 from streamseg.app.privacy import Progress, unwatched
 from streamseg.app.run import Run, rss_bytes
 from streamseg.config import Settings
-from streamseg.engine import in_parallel
+from streamseg.engine import in_parallel, stream_name
 from streamseg.errors import ConfigError, PipelineStuckError, StreamsegError, redact
 
 __all__ = ["Fleet"]
@@ -67,7 +68,7 @@ class Fleet:
                 with self._bearing(name, several):
                     preparations[name] = prepare(own, self._voice_of(name, several), protected=protected)
             # Side by side: one silent camera must not keep the others waiting.
-            in_parallel([preparation.connect for preparation in preparations.values()])
+            in_parallel([partial(self._connect, preparations[name], name, several) for name in preparations])
             for name, preparation in preparations.items():
                 with self._bearing(name, several):
                     self.runs[name] = build(
@@ -236,15 +237,22 @@ class Fleet:
             for name, run in self.runs.items()
         }
 
+    def _connect(self, preparation: Preparation, name: str, several: bool) -> None:
+        with self._bearing(name, several):
+            preparation.connect()
+
     @contextlib.contextmanager
     def _bearing(self, name: str, several: bool) -> Iterator[None]:
-        """Within, what goes wrong with one of several streams is said, and the others go on."""
+        """Within, what goes wrong with one of several streams is said under its name, and the others go on."""
+        before = stream_name.set(name if several else "")
         try:
             yield
         except StreamsegError as error:
             if not several:
                 raise
             self._fail(name, error)
+        finally:
+            stream_name.reset(before)
 
     def _voice_of(self, name: str, several: bool) -> Callable[[str], None]:
         return (lambda line: self._say(f"{name}: {line}")) if several else self._say

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from streamseg.engine import Unblocked
+from streamseg.engine import Unblocked, stream_name
 from streamseg.errors import redact
 
 __all__ = ["Voice", "logged", "tell"]
@@ -70,7 +70,8 @@ class _Handler(logging.Handler):
         self._voice = voice
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._voice.event(record.levelname.lower(), record.getMessage(), logger=record.name)
+        lead = f"{stream}: " if (stream := stream_name.get()) else ""
+        self._voice.event(record.levelname.lower(), lead + record.getMessage(), logger=record.name)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from streamseg.engine.pipeline import Pipeline, Process, StandIn
 from streamseg.engine.reconnect import LIVE_TIME_BASE, Reconnecting
 from streamseg.engine.reopen import Reopening
 from streamseg.engine.standin import FailClosed
+from streamseg.engine.stream import stream_name
 from streamseg.engine.turns import Turns
 from streamseg.engine.unblocked import Unblocked
 
@@ -31,4 +32,5 @@ __all__ = [
     "Turns",
     "Unblocked",
     "in_parallel",
+    "stream_name",
 ]

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
@@ -123,7 +124,9 @@ class Pipeline:
         ]
         for number, (sink, channel) in enumerate(zip(self._sinks, self._finished, strict=True)):
             stages.append((f"write-{number}", (partial(self._write, number), channel.abort, sink.close)))
-        self._threads = [threading.Thread(target=self._run, args=steps, name=name) for name, steps in stages]
+        self._threads = [
+            threading.Thread(target=copy_context().run, args=(self._run, *steps), name=name) for name, steps in stages
+        ]
 
     def start(self) -> None:
         """Begin.
