@@ -51,9 +51,9 @@ def matrix_name(colour: Colour, height: int) -> str:
     return _MATRIX_NAMES.get(colour.matrix, "bt709")
 
 
-def copied(payload: Any, data: bytes | None = None) -> Any:
-    """A library packet like `payload`, with its own times; `data` replaces its content."""
-    copy = av.Packet(payload if data is None else data)
+def copied(payload: Any) -> Any:
+    """A library packet like `payload`, with its own times."""
+    copy = av.Packet(payload)
     copy.pts, copy.dts, copy.time_base = payload.pts, payload.dts, payload.time_base
     if payload.duration is not None:
         copy.duration = payload.duration

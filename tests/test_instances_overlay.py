@@ -162,18 +162,14 @@ def test_the_cars_own_bonnet_is_no_road_user() -> None:
     assert sorted(user.box_xyxy for user in found) == [lorry, ahead]
 
 
-def test_road_users_are_asked_for_at_their_own_rate() -> None:
-    asked = []
-
+def test_road_users_keep_their_numbers_and_are_painted() -> None:
     def segment(frame: Frame) -> Instances:
-        asked.append(frame.index)
         return seen([(40 + frame.index, 60, 140 + frame.index, 200)], [1])
 
-    users = RoadUsers(segment, every_s=0.1, painter=InstancePainter())
+    users = RoadUsers(segment, painter=InstancePainter())
     for index in range(31):
         found = users(grey(index), 1 / 30 if index else 0.0)
         assert [(user.track, user.class_name) for user in found] == [(1, "car")]
-    assert asked == list(range(0, 31, 3))
     planes = grey().planes.copy()
     users.paint(planes, grey(), 1 / 30)
     assert not np.array_equal(planes, grey().planes)

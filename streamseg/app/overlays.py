@@ -142,10 +142,8 @@ class LanesTask:
     def _road_users(self, settings: InstanceSettings) -> RoadUsers | None:
         if self._users is None:
             return None
-        # What it found stands beside every frame already: it is asked each time.
         return RoadUsers(
             lambda frame: self._beside(),
-            every_s=0.0,
             classes=settings.classes or self._users,
             painter=_painter(settings),
             tracker=self._tracker,

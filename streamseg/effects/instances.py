@@ -236,11 +236,10 @@ class InstanceOverlay:
 
 
 class RoadUsers:
-    """Vehicles and people of a network that runs beside the lane finder, at its own rate.
+    """Vehicles and people of a network that runs beside the lane finder.
 
     Args:
         segment: gives `Instances` of a frame.
-        every_s: how often it is asked; between, what was found stays.
         classes: names of those that are followed.
         painter: draws them; None draws none.
         tracker: gives the numbers; None takes the builtin one.
@@ -250,30 +249,21 @@ class RoadUsers:
         self,
         segment: Callable[[Frame], Segmentation],
         *,
-        every_s: float = 0.1,
         classes: Collection[str] = ("person", "bicycle", "car", "motorcycle", "bus", "truck"),
         painter: InstancePainter | None = None,
         tracker: Tracker | None = None,
     ) -> None:
         self._segment = segment
-        self._every_s = every_s
         self._classes = frozenset(classes)
         self._painter = painter
         self._tracker = tracker or BuiltinTracker()
-        self._since_s: float | None = None
         self._seen: Tracked | None = None
 
     def __call__(self, frame: Frame, dt_s: float) -> tuple[RoadUser, ...]:
-        """Who is on the road in this frame."""
-        since_s = None if self._since_s is None else self._since_s + dt_s
-        # Half a millisecond, so that a rate of the frames is not missed by rounding.
-        if since_s is None or since_s >= self._every_s - 5e-4:
-            found = self._segment(frame)
-            if isinstance(found, Things):
-                others = _without_bonnet(chosen(found, self._classes), frame)
-                self._seen = number(others, self._tracker, since_s or 0.0)
-            since_s = 0.0
-        self._since_s = since_s
+        """Who is on the road in this frame, `dt_s` after the one before."""
+        found = self._segment(frame)
+        if isinstance(found, Things):
+            self._seen = number(_without_bonnet(chosen(found, self._classes), frame), self._tracker, dt_s)
         return () if self._seen is None else road_users(self._seen)
 
     def paint(self, planes: Plane, frame: Frame, dt_s: float) -> None:

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
@@ -23,28 +23,25 @@ from streamseg.pixels.draw import fill_mask, fill_polygons, stroke, text_size, w
 from streamseg.pixels.planes import yuv_colour
 from streamseg.segment.result import Segmentation
 
-__all__ = ["PARTS", "Drive", "LaneColours", "LaneOverlay", "UsersFinder"]
+__all__ = ["PARTS", "Drive", "LaneOverlay", "UsersFinder"]
 
 # What can be switched on and off.
 PARTS = ("lane", "lines", "others", "road", "centre", "users", "panel", "warning")
 
 Rgb = tuple[int, int, int]
+# R, G, B in 0..255; told apart with every kind of colour vision (Okabe and Ito).
+_COLOURS: dict[str, Rgb] = {
+    "lane": (0, 158, 155),
+    "warning": (230, 120, 0),
+    "line": (240, 228, 66),
+    "guessed": (170, 170, 170),
+    "other": (86, 180, 233),
+    "road": (0, 114, 178),
+    "text": (255, 255, 255),
+    "panel": (0, 0, 0),
+}
 # Seconds in which the lane appears; it goes at once, for what is not known is not shown.
 _FADE_S = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class LaneColours:
-    """R, G, B in 0..255; the defaults are told apart with every kind of colour vision (Okabe and Ito)."""
-
-    lane: Rgb = (0, 158, 155)
-    warning: Rgb = (230, 120, 0)
-    line: Rgb = (240, 228, 66)
-    guessed: Rgb = (170, 170, 170)
-    other: Rgb = (86, 180, 233)
-    road: Rgb = (0, 114, 178)
-    text: Rgb = (255, 255, 255)
-    panel: Rgb = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +81,6 @@ class LaneOverlay:
         show: some of `PARTS`; None shows all.
         camera: gives metres; without it, offsets are shares of the lane's width.
         events: notes departures and the like; None takes the usual thresholds.
-        colours: of the overlay.
         opacity: of the filled lane, in [0, 1].
         users: finds and draws road users; None: there are none.
         where: position and speed at a time of the video, None where they are not known; they go into events and panel.
@@ -98,7 +94,6 @@ class LaneOverlay:
         show: Collection[str] | None = None,
         camera: Camera | None = None,
         events: LaneEvents | None = None,
-        colours: LaneColours | None = None,
         opacity: float = 0.35,
         users: UsersFinder | None = None,
         where: Callable[[float], Fix | None] | None = None,
@@ -108,7 +103,6 @@ class LaneOverlay:
         self._show = frozenset(PARTS if show is None else show)
         self._camera = camera
         self.events = events or LaneEvents()
-        self._colours = colours or LaneColours()
         self._opacity = opacity
         self._users = users
         self._where = where or (lambda at_s: None)
@@ -169,9 +163,7 @@ class LaneOverlay:
         key = (frame.colour, frame.height)
         if self._yuv_for != key:
             self._yuv_for = key
-            self._yuv_colours = {
-                field.name: yuv_colour(getattr(self._colours, field.name), *key) for field in fields(LaneColours)
-            }
+            self._yuv_colours = {each: yuv_colour(rgb, *key) for each, rgb in _COLOURS.items()}
         return self._yuv_colours[name]
 
     def _draw_centre(self, planes: Plane, lanes: Lanes, frame: Frame) -> None:

@@ -33,6 +33,8 @@ from streamseg.temporal.tracks import BuiltinTracker
 
 __all__ = ["PEOPLE", "VEHICLES", "Hidden", "HiddenClasses", "Privacy", "SightingStore", "cover_records", "hide"]
 
+# Score from which an object begins a track; a weaker one counts where a track expects it.
+_SURE = 0.25
 # Masks are widened by this share of their box's height, and at least by so many rows of a picture of 1,000.
 _MARGIN, _LEAST_MARGIN = 0.035, 3 / 1000
 # What is hidden is left this many cells across, and no finer than so many over the picture's height.
@@ -57,14 +59,12 @@ class HiddenClasses:
 
     Args:
         classes: names.
-        sure: score from which an object begins a track, in [0, 1]; a weaker one counts where a track expects it.
     """
 
-    def __init__(self, classes: Collection[str], *, sure: float = 0.25) -> None:
+    def __init__(self, classes: Collection[str]) -> None:
         self._classes = frozenset(classes)
-        self._sure = sure
         # Missing somebody is worse than hiding a shadow: numbers are given at once, which ByteTrack does not.
-        self._tracker = BuiltinTracker(sure=sure, sights=1)
+        self._tracker = BuiltinTracker(sure=_SURE, sights=1)
 
     def __call__(self, seen: Segmentation | None, dt_s: float) -> list[Sighting]:
         """The sightings in the next frame, `dt_s` after the one before."""
@@ -79,7 +79,7 @@ class HiddenClasses:
             for number, class_id, score, box, found in zip(
                 numbers, picked.class_ids.tolist(), picked.scores.tolist(), picked.boxes, picked.masks(), strict=True
             )
-            if number or score >= self._sure
+            if number or score >= _SURE
         ]
 
 

@@ -19,6 +19,7 @@ __all__ = ["FailClosed"]
 
 _log = logging.getLogger(__name__)
 _STALL_S = 0.5
+_SLATE_INTERVAL_S = 0.1
 _STALL_INTERVALS = 3
 _STEP_S = 0.001
 _LONGEST_INTERVAL_S = 60.0
@@ -31,8 +32,9 @@ class FailClosed:
 
     It is both the pipeline's `process` and its `StandIn`. After a frame, the last composite is repeated at the source's
     rate; when nothing has come for max(0.5 s, 3 median frame intervals), or when the wrapped process failed, the slate
-    is shown, at `slate_rate_fps`. Time goes on in all of them. What was captured before the slate came and was kept
-    back until now, as a delayed picture is, is not shown after it.
+    is shown, ten times a second: it has nothing to show, and yet readers must not be kept waiting. Time goes on in all
+    of them. What was captured before the slate came and was kept back until now, as a delayed picture is, is not shown
+    after it.
 
     Args:
         process: makes the composites; a `StreamsegError` from it shows the slate and is said once, and again after a
@@ -42,7 +44,6 @@ class FailClosed:
         metrics: counts ``pictures repeated``, ``slates shown``, ``frames that could not be processed`` and ``pictures
             from before an outage left out``.
         interval_s: between frames, before any was seen.
-        slate_rate_fps: of the slate; it has nothing to show, and yet readers must not be kept waiting.
         clock: monotonic seconds.
     """
 
@@ -54,7 +55,6 @@ class FailClosed:
         state: Callable[[], str],
         metrics: Metrics,
         interval_s: float = 1 / 30,
-        slate_rate_fps: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._process = process
@@ -62,14 +62,13 @@ class FailClosed:
         self._state = state
         self._metrics = metrics
         self._clock = clock
-        self._slate_interval_s = 1 / slate_rate_fps
         self._intervals_s: deque[float] = deque([interval_s], maxlen=31)
         self._arrived: float | None = None
         self._composite: Output | None = None
         self._shown: Frame | None = None
         self._newest: float | None = None  # when the last frame was captured; and that when the slate came
         self._before_slate: float | None = None
-        self._shown_at = clock() - 1 / slate_rate_fps
+        self._shown_at = clock() - _SLATE_INTERVAL_S
         self._failing = ""
         self._said: tuple[str, float] = ("", 0.0)  # what, and when
 
@@ -107,7 +106,7 @@ class FailClosed:
 
     def wait_s(self) -> float:
         """How long until a stand-in is due."""
-        interval_s = self._slate_interval_s
+        interval_s = _SLATE_INTERVAL_S
         if self._composite is not None and self._arrived is not None:
             # Half an interval late is not yet missing.
             interval_s = 1.5 * statistics.median(self._intervals_s)

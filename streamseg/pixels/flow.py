@@ -61,7 +61,7 @@ def flow_wh(frame_wh: tuple[int, int]) -> tuple[int, int]:
     return max(_SHORTEST_PX, round(width * scale)), max(_SHORTEST_PX, round(height * scale))
 
 
-def small_luma(luma: Plane, size_wh: tuple[int, int], out: Plane | None = None) -> Plane:
+def small_luma(luma: Plane, size_wh: tuple[int, int]) -> Plane:
     """The luma (H, W) uint8 at `size_wh`, averaged, so that noise does not pass for motion.
 
     A luma of that size already is returned as it is, contiguous.
@@ -71,7 +71,7 @@ def small_luma(luma: Plane, size_wh: tuple[int, int], out: Plane | None = None) 
     # Halving is many times faster than an area resize by an uneven factor; less than two to one is left for the last.
     while luma.shape[1] >= 2 * size_wh[0] and luma.shape[0] >= 2 * size_wh[1]:
         luma = halve(luma)
-    return cv2.resize(luma, size_wh, out, interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(luma, size_wh, interpolation=cv2.INTER_LINEAR)
 
 
 class Flow:

@@ -41,7 +41,7 @@ class MatteSink:
         SinkOpenError: it cannot be written as asked.
     """
 
-    def __init__(self, url: str, info: VideoInfo, *, threads: int = 0) -> None:
+    def __init__(self, url: str, info: VideoInfo) -> None:
         self._file: VideoFile | None = None
         self._names: PictureNames | None = None
         if is_picture_name(url):
@@ -60,7 +60,6 @@ class MatteSink:
             replace(info, metadata={}, chapters=(), tracks=()),
             colour=_GREY,
             size_wh=(info.width, info.height),
-            threads=threads,
             copy=False,
         )
 
