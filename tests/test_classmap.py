@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from streamseg.errors import ModelLoadError
 from streamseg.frame import Colour, Frame
 from streamseg.pixels.planes import rgb_to_planes
-from streamseg.segment.classmap import Preprocess
 from streamseg.segment.inspect import inspect_onnx
 from streamseg.segment.load import load_segmenter
+from streamseg.segment.preprocess import Preprocess
 from streamseg.segment.result import ClassMap
 from tests.clips import frame as clip_frame
 from tests.networks import save, yolop

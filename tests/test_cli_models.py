@@ -143,6 +143,7 @@ def test_import_of_an_onnx_file(run: Run, tmp_path: Path) -> None:
         (("import", "selfie"), "selfie needs no import; run: streamseg models pull selfie"),
         (("import", "absent.pt"), "no model file 'absent.pt'"),
         (("import", "absent.onnx"), "cannot read model absent.onnx: no such file"),
+        (("import", "x.onnx", "--imgsz", "96", "--half"), "--imgsz, --half: for checkpoints alone, x.onnx is ONNX"),
         (("import", "x.pt", "--imgsz", "100"), "imgsz must be multiples of 32"),
         (("import", "yolov8n-seg", "--offline"), "'yolov8n-seg' is not here and nothing may be fetched"),
         (("info", "x.pt"), "streamseg models import x.pt"),

@@ -167,7 +167,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         with pytest.raises(ModelLoadError, match=r"broken\.onnx"):
             inspect_onnx(broken)
     broken.write_bytes(b"PK\3\4rest of a checkpoint")
-    with pytest.raises(ModelLoadError, match="streamseg models import"):
+    with pytest.raises(ModelLoadError, match=r"call it broken\.pt and run: streamseg models import .*broken\.pt$"):
         inspect_onnx(broken)
     with pytest.raises(ModelLoadError, match=r"cannot read model .*nowhere\.onnx: no such file"):
         inspect_onnx(tmp_path / "nowhere.onnx")

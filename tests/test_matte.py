@@ -5,12 +5,14 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import onnx
 import pytest
 
-from streamseg.errors import ModelLoadError
+from streamseg.errors import InferenceError, ModelLoadError
 from streamseg.frame import Colour, Frame, Origin
 from streamseg.pixels.planes import rgb_to_planes
 from streamseg.segment import ClassMap, Matte, load_segmenter
+from streamseg.segment.preprocess import Preprocess
 from tests import networks
 
 
@@ -40,6 +42,38 @@ def test_opacity_of_a_picture_half_red(tmp_path, layout, last):
     assert np.abs(alpha[:, :15] - 1 / (1 + np.exp(-5))).max() < 2e-3
     assert np.abs(alpha[:, 17:] - 1 / (1 + np.exp(5))).max() < 2e-3
     assert segment.class_names == ("person",)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("told_by", ["the caller", "the file"])
+def test_a_network_that_was_trained_on_minus_one_to_one(tmp_path, layout, told_by):
+    """Its logit is then 5 on red, and -15 instead of -5 elsewhere."""
+    path = networks.matte(tmp_path / "m.onnx", layout=layout)
+    chosen = None
+    if told_by == "the file":
+        model = onnx.load(path)
+        onnx.helper.set_model_props(model, {"mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"})
+        onnx.save(model, path)
+    else:
+        chosen = Preprocess((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    alpha = load_segmenter(path, threads=1, preprocess=chosen)(red_left()).matte()
+    assert np.abs(alpha[:, :15] - 1 / (1 + np.exp(-5))).max() < 4e-3
+    assert alpha[:, 17:].max() < 1e-5
+
+
+def test_an_input_that_keeps_the_proportions(tmp_path):
+    path = networks.matte(tmp_path / "m.onnx")
+    alpha = load_segmenter(path, threads=1, preprocess=Preprocess(letterbox=True))(red_left()).matte()
+    assert alpha.shape == (24, 32), "of the picture alone, without the grey above and below"
+    assert alpha[:, :15].min() > 0.99
+    assert alpha[:, 17:].max() < 0.01
+
+
+def test_what_is_no_number_is_refused(tmp_path):
+    """The square root of a logit below 0 is none."""
+    segment = load_segmenter(networks.matte(tmp_path / "m.onnx", last="Sqrt"), threads=1)
+    with pytest.raises(InferenceError, match=r"m\.onnx gave values that are no numbers; try model\.precision fp32"):
+        segment(red_left())
 
 
 def test_values_that_are_opacity_already_are_left_alone(tmp_path):

@@ -206,7 +206,7 @@ def test_a_folder_of_images_of_several_sizes(network: Path, tmp_path: Path) -> N
     assert [line["size_wh"] for line in lines] == [[320, 180], [200, 300], [321, 181]]
 
 
-def yolo(path: Path) -> Path:
+def yolo(path: Path, names: tuple[str, ...] = ("person", "bicycle", "car")) -> Path:
     """Finds a person on the left half and a car on the right, whatever the picture."""
     detections = np.zeros((4 + 3 + 2, 2), np.float32)
     detections[:4, 0], detections[:4, 1] = (16, 32, 32, 36), (48, 32, 32, 36)
@@ -214,7 +214,7 @@ def yolo(path: Path) -> Path:
     detections[7:, 0], detections[7:, 1] = (20, 0), (0, 20)
     prototypes = -np.ones((2, 16, 16), np.float32)
     prototypes[0, :, :8], prototypes[1, :, 8:] = 1, 1
-    return networks.yolo_seg(path, detections, prototypes)
+    return networks.yolo_seg(path, detections, prototypes, names=names)
 
 
 @pytest.mark.parametrize("mode", ["every", "keyframes:2"])
@@ -255,6 +255,26 @@ def test_only_the_kept_classes_stay(keep: str, person: int, car: int, clip: Path
     assert (first[90, 80], first[90, 240]) == (person, car)
 
 
+@pytest.mark.parametrize(
+    ("names", "keep", "kept"),
+    [
+        ((), "class 2", (0, 255)),
+        (("Tür, groß", "x", "7"), "7", (0, 255)),
+        (("Tür, groß", "x", "7"), ["Tür, groß"], (255, 0)),
+        (("person", "x", "person"), "person", (255, 255)),
+    ],
+    ids=["none", "digits", "a comma", "twice"],
+)
+def test_classes_of_unusual_names(
+    names: tuple[str, ...], keep: str | list[str], kept: tuple[int, int], clip: Path, tmp_path: Path
+) -> None:
+    model, matte, config = yolo(tmp_path / "y.onnx", names), tmp_path / "m.mkv", tmp_path / "c.yaml"
+    config.write_text(json.dumps({"keep": {"classes": keep}}, ensure_ascii=False), "utf-8")
+    assert run(clip, "--matte", matte, "--config", config, "--model", model, "--quiet") == 0
+    first = decode(matte)[0]
+    assert (first[90, 80, 0], first[90, 240, 0]) == kept
+
+
 def test_results_list_every_class_and_the_matte_only_the_kept(clip: Path, tmp_path: Path) -> None:
     results = tmp_path / "r.jsonl"
     run(clip, "-o", "null:", "--results", results, "--model", yolo(tmp_path / "y.onnx"), "--quiet")
@@ -265,6 +285,8 @@ def test_results_list_every_class_and_the_matte_only_the_kept(clip: Path, tmp_pa
 def test_a_class_that_the_network_lacks_lists_near_matches(clip: Path, tmp_path: Path, capsys) -> None:
     code = run(clip, "-o", tmp_path / "o.mp4", "--keep", "persn", "--model", yolo(tmp_path / "y.onnx"))
     assert_one_line(code, capsys, r"no class 'persn'; near matches: person")
+    code = run(clip, "-o", tmp_path / "o.mp4", "--model", yolo(tmp_path / "n.onnx", ()))
+    assert_one_line(code, capsys, "no class 'person'; some of its classes: class 0, class 1, class 2")
 
 
 def test_a_cut_leaves_no_ghost(network: Path, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ import pytest
 from streamseg.errors import ModelLoadError
 from streamseg.segment import store
 from streamseg.segment.cache import models_folder, read_records, sha256_of, sources_folder
-from streamseg.segment.classmap import Preprocess
 from streamseg.segment.download import ChecksumError
 from streamseg.segment.load import load_segmenter
+from streamseg.segment.preprocess import Preprocess
 from streamseg.segment.registry import Entry, UrlSource, WheelSource, parse_registry, registry
 from streamseg.segment.store import find_local, local_models, pull, resolve
 from tests.file_server import FileServer, serving

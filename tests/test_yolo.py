@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from streamseg.errors import InferenceError
 from streamseg.frame import Colour, Frame, Origin
 from streamseg.segment import Instances, load_segmenter
 from streamseg.segment.yolo import select, suppress
@@ -168,6 +169,25 @@ def test_nothing_found(network):
     assert seen.masks() == []
     assert seen.matte().shape == (12, 16)
     assert seen.matte(largest=True).max() == 0
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("place", ["box", "coefficient", "prototype"])
+def test_what_is_no_number_is_refused(tmp_path, kind, sign, place):
+    detections, prototypes = DETECTIONS.copy(), PROTOTYPES.copy()
+    target = {"box": detections[2:], "coefficient": detections[7:], "prototype": prototypes[1]}[place]
+    target[0, 0] = np.copysign(np.nan, sign)
+    path = networks.yolo_seg(tmp_path / "net.onnx", detections, prototypes, dtype=kind)
+    with pytest.raises(InferenceError, match=r"net\.onnx gave values that are no numbers"):
+        load_segmenter(path, threads=1)
+
+
+def test_infinities_are_numbers(tmp_path):
+    detections = DETECTIONS.copy()
+    detections[7, 0] = np.inf
+    path = networks.yolo_seg(tmp_path / "net.onnx", detections, PROTOTYPES, dtype=np.float16)
+    assert len(load_segmenter(path, threads=1)(frame())) == 2
 
 
 def test_frames_of_other_sizes_follow_each_other(network):

@@ -16,11 +16,11 @@ from streamseg.app.answers import Timed
 from streamseg.config import ModelSettings, Settings, parse_size, parse_three
 from streamseg.engine import Metrics, Turns
 from streamseg.errors import ConfigError
-from streamseg.segment.classmap import Preprocess
 from streamseg.segment.ladder import Wanted, describe_running, open_session
 from streamseg.segment.load import Segmenter, load_segmenter
 from streamseg.segment.ort import Runs, usable_cores
 from streamseg.segment.pool import Pool
+from streamseg.segment.preprocess import Preprocess
 from streamseg.segment.store import ResolvedModel
 
 # More networks side by side take more memory than they gain time: decoding and encoding need cores too.
@@ -195,7 +195,7 @@ def kept_classes(resolved: ResolvedModel, settings: Settings) -> frozenset[int] 
     if resolved.family == "yolo-seg":
         if not wanted:
             raise ConfigError("keep.classes is empty; name at least one class, such as person")
-        return class_ids(wanted, resolved.facts.names, path)
+        return class_ids(wanted, resolved.facts.class_names, path)
     if wanted != ["person"]:
         raise ConfigError(
             f"{path.name} finds people and tells no classes apart; "
@@ -210,13 +210,15 @@ def class_ids(wanted: Sequence[str], names: Mapping[int, str], path: Path) -> fr
     Raises:
         ConfigError: a name is no class of the network.
     """
-    by_name = {name: index for index, name in names.items()}
-    ids = set()
+    by_name: dict[str, set[int]] = {}  # several classes may share a name
+    for index, name in names.items():
+        by_name.setdefault(name, set()).add(index)
+    ids: set[int] = set()
     for name in wanted:
         if name not in by_name:
             near = get_close_matches(name, by_name, 3, 0.5)
-            known = near or list(by_name)[:10]
+            known = near or list(by_name)[:10] or ["none are named"]
             hint = "near matches" if near else "some of its classes"
             raise ConfigError(f"{path.name} has no class {name!r}; {hint}: {', '.join(known)}")
-        ids.add(by_name[name])
+        ids |= by_name[name]
     return frozenset(ids)

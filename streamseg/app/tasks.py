@@ -170,7 +170,7 @@ def _instances(setting: Setting) -> Seeing:
     settings = setting.settings
     name = settings.model.name
     model = setting.resolved(_INSTANCES_MODEL if name == "auto" else name)
-    names: Mapping[int, str] = model.facts.names
+    names: Mapping[int, str] = model.facts.class_names
     wanted = None
     if model.family == "yolo-seg":
         wanted = class_ids(settings.instances.classes, names, model.path) or None
@@ -222,7 +222,7 @@ def _lanes(setting: Setting) -> Seeing:
         model = setting.resolved(lanes.users)
         if model.family != "yolo-seg":
             raise ConfigError(f"lanes.users needs a YOLO segmentation network, and {model.path.name} is none")
-        names = model.facts.names
+        names = model.facts.class_names
         usual = [name for name in _ROAD_USERS if name in names.values()]
         classes_of = _classes_of(model, names, usual)
         networks.append(replace(setting.network(model, classes_of(settings)), classes_of=classes_of))

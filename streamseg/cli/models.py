@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRem
 from rich.progress import Progress as Bars
 
 from streamseg.cli import quantize
-from streamseg.errors import ModelLoadError
+from streamseg.errors import ConfigError, ModelLoadError
 from streamseg.segment.cache import read_records
 from streamseg.segment.download import Progress
 from streamseg.segment.export import ExportOptions, import_checkpoint, import_onnx, parse_imgsz
@@ -48,9 +48,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         "Opening a .pt executes code that is stored in it: import only what you trust.",
     )
     action.add_argument("model", metavar="FILE|NAME", help="a .pt or .onnx file, or a known name whose .pt is fetched")
-    action.add_argument("--imgsz", default="640", metavar="SIZE|HxW", help="of the network's picture (default: 640)")
+    action.add_argument("--imgsz", metavar="SIZE|HxW", help="of the network's picture (default: 640)")
     action.add_argument("--dynamic", action="store_true", help="leave the picture's size free")
-    action.add_argument("--opset", type=int, default=17, metavar="N", help="of the ONNX operators (default: 17)")
+    action.add_argument("--opset", type=int, metavar="N", help="of the ONNX operators (default: 17)")
     action.add_argument("--half", action="store_true", help="store the weights as fp16")
     action.add_argument("--name", metavar="NAME", help="what to call the result")
     action.add_argument("--make-env", action="store_true", help="install ultralytics into an environment of its own")
@@ -128,9 +128,13 @@ def _import(args: argparse.Namespace) -> None:
     path = Path(args.model).expanduser()
     suffix = path.suffix.lower()
     if suffix == ".onnx":
+        given = {"--imgsz": args.imgsz, "--dynamic": args.dynamic, "--opset": args.opset, "--half": args.half}
+        if vain := [option for option, value in given.items() if value not in (None, False)]:
+            raise ConfigError(f"{', '.join(vain)}: for checkpoints alone, {path.name} is ONNX already; leave it out")
         done = import_onnx(path, name=args.name)
     else:
-        options = ExportOptions(parse_imgsz(args.imgsz), args.dynamic, args.opset, args.half)
+        hw = parse_imgsz("640" if args.imgsz is None else args.imgsz)
+        options = ExportOptions(hw, args.dynamic, 17 if args.opset is None else args.opset, args.half)
         name = args.name
         if suffix not in (".pt", ".pth"):
             entry = known(args.model)

@@ -121,10 +121,12 @@ class ModelSettings(Section):
     )
     confidence: float = Field(0.25, ge=0, le=1, description="lowest score of an object (YOLO)")
     iou: float = Field(0.7, ge=0, le=1, description="overlap above which two boxes of a class are one object (YOLO)")
-    mean: str = Field("", description="of R, G, B as a semantic network was trained, such as 0.485,0.456,0.406")
-    std: str = Field("", description="of R, G, B as a semantic network was trained")
-    channel_order: Literal["rgb", "bgr"] = Field("rgb", description="of a semantic network's input")
-    letterbox: bool = Field(False, description="a semantic network's input keeps the picture's proportions")
+    mean: str = Field(
+        "", description="of R, G, B as a semantic or matte network was trained, such as 0.485,0.456,0.406"
+    )
+    std: str = Field("", description="of R, G, B as a semantic or matte network was trained")
+    channel_order: Literal["rgb", "bgr"] = Field("rgb", description="of a semantic or matte network's input")
+    letterbox: bool = Field(False, description="a semantic or matte network's input keeps the picture's proportions")
     max_instances: int = Field(300, ge=1, le=3000, description="most objects in a picture (YOLO)")
     offline: bool = Field(False, description="never download anything")
 

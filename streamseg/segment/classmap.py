@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -17,9 +15,11 @@ from streamseg.pixels.letterbox import ModelInput, Placement, picture_size
 from streamseg.pixels.masks import fit_frame, sigmoid
 from streamseg.segment.inspect import GraphFacts, TensorFacts, ends_in_range
 from streamseg.segment.ort import Runs
+from streamseg.segment.preprocess import Normaliser, Preprocess
 from streamseg.segment.result import ClassMap
+from streamseg.segment.sane import refuse_nan
 
-__all__ = ["ClassMapSegmenter", "Preprocess"]
+__all__ = ["ClassMapSegmenter"]
 
 Floats = NDArray[np.float32]
 
@@ -28,47 +28,6 @@ _HEADS = {
     "road": ("da", "drive", "drivable", "drive_area", "road"),
     "line": ("ll", "lane", "line", "lane_line"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Preprocess:
-    """What a network was trained to see: (value - mean) / std of R, G, B in 0..1.
-
-    Attributes:
-        mean: of R, G, B.
-        std: of R, G, B.
-        swapped: the network takes B, G, R; mean and std stay in the order R, G, B.
-        letterbox: the aspect is kept and the rest is grey, instead of stretching the picture.
-    """
-
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    swapped: bool = False
-    letterbox: bool = False
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> Preprocess:
-        """From the keys `mean`, `std` (JSON lists), `channel_order` ("rgb" or "bgr") and `letterbox` ("true").
-
-        Raises:
-            ModelLoadError: a list is not one of three numbers.
-        """
-
-        def three(key: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
-            if key not in metadata:
-                return default
-            try:
-                first, second, third = (float(value) for value in json.loads(metadata[key]))
-            except (TypeError, ValueError) as error:
-                raise ModelLoadError(f"metadata {key!r} is no list of three numbers: {metadata[key]!r}") from error
-            return first, second, third
-
-        return cls(
-            three("mean", (0.0, 0.0, 0.0)),
-            three("std", (1.0, 1.0, 1.0)),
-            swapped=metadata.get("channel_order", "rgb").lower() == "bgr",
-            letterbox=metadata.get("letterbox", "").lower() == "true",
-        )
 
 
 class ClassMapSegmenter:
@@ -111,7 +70,7 @@ class ClassMapSegmenter:
         self._in_range = [ends_in_range(facts.path, tensor.name) for tensor in self._heads]
         self._input: ModelInput | None = None
         self._frame_sizes = ((0, 0), (0, 0))
-        self._blob: NDArray[np.floating] | None = None
+        self._normalise = Normaliser(self._preprocess, channels_last=facts.layout == "nhwc")
         self.class_names = _names(facts, self._heads, class_names)
 
     def __call__(self, frame: Frame) -> ClassMap:
@@ -143,6 +102,7 @@ class ClassMapSegmenter:
             found = np.concatenate(heads)
             maps = [np.concatenate([1 - found.max(axis=0, keepdims=True), found])]
         placement = self._input.placement
+        refuse_nan(self._facts.path.name, *maps)
         fitted = np.stack([fit_frame(np.ascontiguousarray(plane), placement) for plane in maps[0]])
         return ClassMap(fitted, self.class_names, sizes[0])
 
@@ -151,20 +111,6 @@ class ClassMapSegmenter:
         width, height = self._size_wh
         shape = [1, 3, height, width] if self._facts.layout == "nchw" else [1, height, width, 3]
         return {"family": self._facts.family, "input_shape": shape, "classes": list(self.class_names)}
-
-    def _normalise(self, blob: NDArray[np.floating]) -> NDArray[np.floating]:
-        chosen = self._preprocess
-        if chosen.mean == (0, 0, 0) and chosen.std == (1, 1, 1) and not chosen.swapped:
-            return blob
-        if self._blob is None or self._blob.shape != blob.shape:
-            self._blob = np.empty_like(blob)
-        axis = 3 if self._facts.layout == "nhwc" else 1
-        source, target = np.moveaxis(blob, axis, 0), np.moveaxis(self._blob, axis, 0)
-        for channel in range(3):
-            place = 2 - channel if chosen.swapped else channel
-            np.subtract(source[channel], blob.dtype.type(chosen.mean[channel]), out=target[place])
-            target[place] *= blob.dtype.type(1 / chosen.std[channel])
-        return self._blob
 
     def _probabilities(self, output: NDArray[Any], tensor: TensorFacts, *, in_range: bool) -> Floats:
         """(classes, h, w) float32 in [0, 1] of one head's output."""

@@ -104,6 +104,11 @@ class GraphFacts:
         return self.image is not None and None in self.input_hw
 
     @property
+    def class_names(self) -> Mapping[int, str]:
+        """By index; ``class 0`` and so on where the metadata name none."""
+        return {index: f"class {index}" for index in range(self.class_count or 0)} | dict(self.names)
+
+    @property
     def licence(self) -> str | None:
         """As the file states it; None where it does not."""
         return self.metadata.get("license") or self.metadata.get("licence")
@@ -223,7 +228,11 @@ def _parse(path: Path, data: bytes | None) -> Any:
     if not data:
         raise ModelLoadError(f"model {path} is empty; {again}")
     if data[:2] == b"PK":
-        raise ModelLoadError(f"{path.name} is no ONNX file but a checkpoint; run: streamseg models import {path}")
+        checkpoint = path.with_suffix(".pt")
+        rename = "" if path == checkpoint else f"call it {checkpoint.name} and "
+        raise ModelLoadError(
+            f"{path.name} is no ONNX file but a checkpoint; {rename}run: streamseg models import {checkpoint}"
+        )
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError has moved between releases

@@ -12,11 +12,12 @@ import numpy as np
 from streamseg.errors import ModelLoadError
 from streamseg.frame import Colour, Frame, Origin
 from streamseg.segment.cache import sha256_of
-from streamseg.segment.classmap import ClassMapSegmenter, Preprocess
+from streamseg.segment.classmap import ClassMapSegmenter
 from streamseg.segment.inspect import GraphFacts, inspect_onnx
 from streamseg.segment.ladder import Wanted, open_session
 from streamseg.segment.matte import MatteSegmenter
 from streamseg.segment.ort import Runs
+from streamseg.segment.preprocess import Preprocess
 from streamseg.segment.result import Segmentation
 from streamseg.segment.yolo import YoloSegmenter
 
@@ -81,7 +82,7 @@ def load_segmenter(
         classes: instances of other classes are dropped before their boxes are decoded; None keeps all.
         warm_up: run once on a grey picture, so that the first frame takes no longer than the others.
         open_session: gives the session; for segmenters that share one, or whose user is told what runs.
-        preprocess: of a semantic network; None reads it from the file's metadata, or takes R, G, B in 0..1.
+        preprocess: of a semantic or matte network; None reads it from the file's metadata, or takes R, G, B in 0..1.
         class_names: of a semantic network, by index; None reads them from the file.
 
     Raises:
@@ -105,7 +106,7 @@ def load_segmenter(
         segmenter = ClassMapSegmenter(session, facts, size_wh, preprocess=preprocess, class_names=class_names)
     else:
         assert size_wh is not None
-        segmenter = MatteSegmenter(session, facts, size_wh)
+        segmenter = MatteSegmenter(session, facts, size_wh, preprocess=preprocess)
     loaded = _Loaded(segmenter, session, facts)
     if warm_up:
         loaded(_grey_frame())

@@ -15,6 +15,7 @@ from streamseg.pixels.letterbox import ModelInput, Placement, best_rectangle, pi
 from streamseg.segment.inspect import GraphFacts
 from streamseg.segment.ort import Runs
 from streamseg.segment.result import Instances
+from streamseg.segment.sane import refuse_nan
 
 __all__ = ["YoloSegmenter", "select", "suppress"]
 
@@ -80,6 +81,7 @@ class YoloSegmenter:
         boxes, scores, class_ids, coefficients = select(
             detections[0], mask_count, self.confidence, self.iou, self.max_instances, self.classes
         )
+        refuse_nan(self._facts.path.name, boxes, coefficients, prototypes)
         placement = self._input.placement
         return Instances(
             placement.to_frame(boxes), scores, class_ids, coefficients, prototypes[0], placement, self.class_names
