@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from streamseg.cli import batch, main
@@ -64,6 +66,19 @@ def calls(log: Path) -> dict[str, list[str]]:
 def table() -> dict[str, dict[str, str]]:
     rows = csv.DictReader(Path("out/summary.csv").read_text("utf-8").splitlines())
     return {row["file"]: row for row in rows}
+
+
+def test_a_folder_without_videos_is_one_of_pictures(stand_in: Path) -> None:
+    cv2.imwrite("dot.png", np.zeros((4, 4), np.uint8))
+    touch("photos/2.jpg", "photos/10.jpg", "photos/notes.txt", "mixed/cover.jpg")
+    for name in ("photos/2.jpg", "photos/10.jpg", "mixed/cover.jpg"):
+        Path(name).write_bytes(Path("dot.png").read_bytes())
+    touch("mixed/a.mp4")
+    assert main(["batch", "photos", "mixed", "dot.png", "--out", "out", "--quiet"]) == 0
+    outputs = [next(word for word in words if word.startswith("--output=")) for words in calls(stand_in).values()]
+    assert outputs == [f"--output=out/{name}" for name in ("2.png", "10.png", "a.mp4", "dot.png")]
+    assert main(["batch", "photos", "mixed", "dot.png", "--out", "out", "--quiet"]) == 0
+    assert not stand_in.exists(), "all of it was done"
 
 
 def test_outcomes_are_told_and_counted(stand_in: Path, capsys: pytest.CaptureFixture[str]) -> None:

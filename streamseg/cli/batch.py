@@ -30,6 +30,7 @@ from streamseg.cli.ledger import Entry, Ledger, fingerprint, replace_text
 from streamseg.cli.log import tell
 from streamseg.errors import ConfigError, SinkOpenError, redact
 from streamseg.sources.grouping import group, video_files
+from streamseg.sources.images import has_pictures, is_picture, picture_files
 
 __all__ = ["add_parser"]
 
@@ -39,6 +40,8 @@ _LOOK_EVERY_S = 0.1
 _COMMAND = (sys.executable, "-P", "-m", "streamseg", "run")
 # The names that every file's own results are made of: {} is its place under --out, without a suffix.
 _PLACE = "{}"
+# Where no -o is given; what suits the file goes behind it.
+_DEFAULT = f"--output={_PLACE}"
 
 
 def add_parser(commands: Any) -> None:
@@ -47,9 +50,15 @@ def add_parser(commands: Any) -> None:
         "batch",
         help="run many videos, one after the other or several at once; goes on where it stopped",
         epilog="All options of `streamseg run` are passed on. In them, {} stands for a name of its own under --out for "
-        "each video: --results '{}.jsonl'. Without -o, '{}.mp4' is written. Tables of --events are also put into one.",
+        "each video: --results '{}.jsonl'. Without -o, '{}.mp4' is written, of pictures '{}.png'. Tables of "
+        "--events are also put into one.",
     )
-    parser.add_argument("patterns", metavar="FILE|FOLDER|GLOB", nargs="+", help="videos; ** looks into all folders")
+    parser.add_argument(
+        "patterns",
+        metavar="FILE|FOLDER|GLOB",
+        nargs="+",
+        help="videos, or pictures where there are none; ** looks into all folders",
+    )
     parser.add_argument(
         "--out", metavar="DIR", required=True, help="where results, state, summary.csv and events.csv go"
     )
@@ -87,11 +96,12 @@ class _Passed:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One video: what is run, which files it reads, and its name under --out."""
+    """One video or picture: what is run, which files it reads, its name under --out, the suffix of what is written."""
 
     source: Path
     files: tuple[Path, ...]
     place: Path
+    suffix: str = ".mp4"
 
 
 @dataclass(slots=True)
@@ -116,7 +126,7 @@ def _batch(args: argparse.Namespace, passed: _Passed) -> int:
     ledger = Ledger(out / _STATE)
     options = passed.words(args)
     if not args.output:
-        options.append(f"--output={_PLACE}.mp4")
+        options.append(_DEFAULT)
     if not args.report:
         options.append(f"--report={_PLACE}.report.json")
     found = _items(args.patterns, out)
@@ -157,9 +167,9 @@ def _items(patterns: Sequence[str], out: Path) -> list[_Item]:
         if path.is_file():
             root, found = path.parent, [path]
         elif path.is_dir():
-            root, found = path, video_files(pattern)
+            root, found = path, _files(pattern)
         else:
-            root, found = Path(re.split(r"[*?\[]", pattern, maxsplit=1)[0] + "x").parent, video_files(pattern)
+            root, found = Path(re.split(r"[*?\[]", pattern, maxsplit=1)[0] + "x").parent, _files(pattern)
         for each in found:
             if each.resolve() in items or each.resolve().is_relative_to(out.resolve()):
                 continue
@@ -167,12 +177,17 @@ def _items(patterns: Sequence[str], out: Path) -> list[_Item]:
             if place in taken:
                 place = place.with_name(each.name)
             taken.add(place)
-            items[each.resolve()] = _Item(each, (each,), place)
+            items[each.resolve()] = _Item(each, (each,), place, ".png" if is_picture(each) else ".mp4")
     if not items:
         raise ConfigError(
             f"no videos: {', '.join(map(repr, patterns))} name none; quote patterns, as in 'drives/**/*.mp4'"
         )
     return list(items.values())
+
+
+def _files(pattern: str) -> list[Path]:
+    """The videos that a folder or glob names; where there are none, the pictures."""
+    return video_files(pattern) or (picture_files(pattern) if has_pictures(pattern) else [])
 
 
 def _joined(items: Sequence[_Item], out: Path, failed: list[Entry]) -> list[_Item]:
@@ -225,7 +240,8 @@ def _environment() -> dict[str, str]:
 
 
 def _filled(options: Sequence[str], item: _Item) -> list[str]:
-    return [word.replace(_PLACE, str(item.place)) for word in options]
+    suited = [word + item.suffix if word == _DEFAULT else word for word in options]
+    return [word.replace(_PLACE, str(item.place)) for word in suited]
 
 
 class _Crew:
