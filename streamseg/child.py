@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from streamseg.errors import StreamsegError, redact
 
-__all__ = ["Child", "ChildDied", "Host", "Memory", "serve"]
+__all__ = ["Child", "ChildDied", "Host", "Memory", "own_environment", "serve"]
 
 # A child that does not even read its messages for so long will not recover.
 _SEND_TIMEOUT_S = 5
@@ -234,17 +234,22 @@ class Host:
         threading.Thread(target=gather, name="stderr", daemon=True).start()
 
 
+def own_environment() -> dict[str, str]:
+    """Our environment, for a process in which Python is to find this very package."""
+    paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 class _Crash:
     def __init__(self, text: str) -> None:
         self.text = text
 
 
 def _start(entry: str, name: str, end: connection.Connection[Any, Any], memory_fd: int) -> subprocess.Popen[bytes]:
-    # Where this very package was found, and nothing from the current folder.
-    paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = own_environment()
     # The entry and the name are all that others can read in the process list: secrets travel as messages.
     program = "import sys; from streamseg.child import serve; serve(*sys.argv[1:])"
+    # Nothing is imported from the current folder.
     command = [sys.executable, "-P", "-c", program, entry, name]
     if sys.platform == "win32":
         import msvcrt

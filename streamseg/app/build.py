@@ -17,11 +17,11 @@ from streamseg.app.outputs import check_paths, check_task, is_live_output, open_
 from streamseg.app.overlays import LanesTask
 from streamseg.app.privacy import Progress, unwatched
 from streamseg.app.run import Run
-from streamseg.app.tasks import Setting, see_and_paint, unwrapped
+from streamseg.app.tasks import Seeing, Setting, see_and_paint, unwrapped
 from streamseg.config import Settings, parse_background
 from streamseg.engine import Beside, FailClosed, Metrics, Paced, Pipeline, Reconnecting, Reopening
 from streamseg.errors import ConfigError, StreamsegError
-from streamseg.frame import Sink, Source
+from streamseg.frame import Plane, Sink, Source
 from streamseg.sources import is_live_url, open_source
 from streamseg.sources.drive import DriveSource
 from streamseg.sources.oriented import Oriented
@@ -134,19 +134,7 @@ def build(
         task = seeing.task
         background = task if isinstance(task, VirtualBackground) else None
         alpha = background is not None and parse_background(settings.background.spec)[0] == "transparent"
-        closed: FailClosed | None = None
-        card = None
-        camera = source.main if isinstance(source, Beside) else source
-        if isinstance(camera, Reconnecting):
-            slate = Slate(settings, source.info, background)
-            card = slate.card("")
-            closed = FailClosed(
-                seeing.process,
-                slate,
-                state=_state_of(camera),
-                metrics=metrics,
-                interval_s=float(1 / source.info.rate) if source.info.rate else 1 / 30,
-            )
+        closed, card = _failing_closed(setting, seeing, background)
         sinks = open_sinks(settings, ready.outputs, source, seeing.record, alpha=alpha, slate=card, stack=handed)
         if isinstance(task, LanesTask) and (log := _event_log(settings, unwrapped(source), task)) is not None:
             handed.callback(log.close)
@@ -172,6 +160,25 @@ def build(
             settings,
             stack.pop_all(),
         )
+
+
+def _failing_closed(
+    setting: Setting, seeing: Seeing, background: VirtualBackground | None
+) -> tuple[FailClosed | None, Plane | None]:
+    """What shows the slate while a source that comes back is away, and the slate's own card; None for other sources."""
+    source = setting.source
+    camera = source.main if isinstance(source, Beside) else source
+    if not isinstance(camera, Reconnecting):
+        return None, None
+    slate = Slate(setting.settings, source.info, background)
+    closed = FailClosed(
+        seeing.process,
+        slate,
+        state=_state_of(camera),
+        metrics=setting.metrics,
+        interval_s=float(1 / source.info.rate) if source.info.rate else 1 / 30,
+    )
+    return closed, slate.card("")
 
 
 def _event_log(settings: Settings, source: Source, task: LanesTask) -> EventLog | None:

@@ -24,7 +24,7 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-import streamseg
+from streamseg.child import own_environment
 from streamseg.cli import run
 from streamseg.cli.ledger import Entry, Ledger, fingerprint, replace_text
 from streamseg.cli.log import tell
@@ -233,12 +233,6 @@ def _output(options: Sequence[str], item: _Item) -> Path | None:
     return next((Path(url) for url in written if ":" not in url and url != "-"), None)
 
 
-def _environment() -> dict[str, str]:
-    """In which this very package is found."""
-    paths = [str(Path(streamseg.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
 def _filled(options: Sequence[str], item: _Item) -> list[str]:
     suited = [word + item.suffix if word == _DEFAULT else word for word in options]
     return [word.replace(_PLACE, str(item.place)) for word in suited]
@@ -302,7 +296,7 @@ class _Crew:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=said,
-            env=_environment(),
+            env=own_environment(),
             # Control-C is for us: they are told one by one.
             start_new_session=True,
         )
