@@ -58,7 +58,11 @@ def test_yes_and_no_are_words_where_words_are_asked_for(word: str, tmp_path: Pat
         ("temporal: {half_life_s: -1}", "temporal.half_life_s must be greater than or equal to 0, not -1"),
         ("temporal: {halflife_s: 1}", "unknown key 'temporal.halflife_s'.*did you mean 'temporal.half_life_s'"),
         ("feather: 0.5", "unknown key 'feather'.*did you mean 'edges.feather'"),
-        ("temporal: 5", "temporal must be"),
+        ("temporal: 5", "temporal in .* is a section, not a int; write `temporal:` and beneath it, .* `smoother: "),
+        ("background: green", "background in .* is a section, not a str; write"),
+        ("background.spec: green", "background.spec in .*: write `background:` and beneath it, indented, `spec: "),
+        ("model: {threads: yes}", "model.threads: must be a number, not true"),
+        ("edges: {feather: off}", "edges.feather: must be a number, not false"),
         ("- a\n- b\n", "top level must be"),
         ("a: [1, 2", "line"),
         ("background: {spec: 'beach.jpg'}", "background.spec: 'beach.jpg' is no background; use blur"),
@@ -212,7 +216,7 @@ def test_a_token_is_the_text_that_was_written(value: str, tmp_path: Path) -> Non
     [
         ("output: {token: [S3cret]}", "output.token must be a valid string, not a list"),
         ("output: {token: {a: S3cret}}", "output.token must be a valid string, not a dict"),
-        ("output: S3cret", "output must be .*, not a str"),
+        ("output: S3cret", "output in .* is a section, not a str"),
         ("output: {token: '${S}'}", "output.token holds a control character; take it out"),
         ("output: {token: *S3cret}", r"line 1: a text that starts with \*, & or ! needs quotes"),
         ("output: {token: !S3cret x}", r"line 1: a text that starts with \*, & or ! needs quotes"),
@@ -240,3 +244,20 @@ def test_wrong_assignments_hold_no_secrets(assignment: str) -> None:
     with pytest.raises(ConfigError, match=r"output\.tok|key=value") as caught:
         load_settings(None, [assignment])
     assert "S3cret" not in str(caught.value)
+
+
+def test_a_section_whose_lines_are_all_comments_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.yaml"
+    path.write_text("edges:\n  # radius: 0.01\ntemporal:\n")
+    assert load_settings(str(path)) == load_settings()
+    assert load_settings(str(path), ["edges.feather=0.25"]).edges.feather == 0.25
+
+
+def test_what_is_wrong_on_the_command_line_is_not_said_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text("edges: {radius: 0.01}")
+    for assignments, arguments in ((["edges.radius=wide"], {}), ([], {"edges.radius": "wide"})):
+        with pytest.raises(ConfigError, match=r"'wide' \(from the command line\)$"):
+            load_settings(str(path), assignments, arguments)
+    with pytest.raises(ConfigError, match=r"'edges' in --set is a section; name a key in it, such as edges\.mode"):
+        load_settings(str(path), ["edges=3"])

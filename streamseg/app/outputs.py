@@ -26,7 +26,13 @@ _log = logging.getLogger(__name__)
 
 
 def output_urls(settings: Settings, say: Callable[[str], None]) -> list[str]:
-    """The outputs asked for, or the ones that suit the source."""
+    """The outputs asked for, or the ones that suit the source.
+
+    Raises:
+        ConfigError: there is no source, or nothing suits it.
+    """
+    if not settings.source.url:
+        raise ConfigError("no source: name a video file, an image, a folder, a glob or - for standard input")
     if settings.output.sinks:
         return list(settings.output.sinks)
     output, events = settings.output, settings.events
@@ -62,8 +68,6 @@ def check_paths(settings: Settings, outputs: Sequence[str], protected: Sequence[
         ConfigError: an output cannot be as asked.
     """
     url, output = settings.source.url, settings.output
-    if not url:
-        raise ConfigError("no source: name a video file, an image, a folder, a glob or - for standard input")
     if (url == "-" and sys.stdin is None) or ("-" in outputs and sys.stdout is None):
         raise ConfigError("- names a standard stream that is closed; open it or name a file")
     kind, value = parse_background(settings.background.spec)
@@ -76,10 +80,12 @@ def check_paths(settings: Settings, outputs: Sequence[str], protected: Sequence[
     inputs += [(path, "an input of this run") for path in read if path]
     beside = [output.matte, output.results, output.report, *settings.events.files, settings.events.page]
     written = [path for path in (*outputs, *beside) if path]
-    if "-" in beside:
+    if taken := {"-", "null:"} & set(beside):
         raise ConfigError(
-            "standard output is for the picture (-o -); name a file for the matte, results, report, events"
+            f"{taken.pop()} is for the picture (-o) alone; name a file for the matte, results, report, events"
         )
+    if outputs.count("-") > 1:
+        raise ConfigError("two outputs write standard output; leave one out")
     for number, path in enumerate(written):
         if path in ("-", "null:") or is_live_output(path):
             continue

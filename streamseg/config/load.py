@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -76,19 +76,19 @@ def _runs(config: str | None, assignments: Sequence[str], arguments: Mapping[str
         tree = _with_environment(_read_yaml(path), origin)
         if "streams" in tree:
             streams = _streams(tree.pop("streams"), origin)
-        _check_keys(tree, origin)
+        tree = _checked(tree, origin)
     runs = {}
     for name, own in streams.items():
         where = f"{origin}, stream {name}" if name else origin
-        _check_keys(own, where)
-        merged = _merged(tree, own)
+        merged = _merged(tree, _checked(own, where))
         for assignment in assignments:
             _assign(merged, assignment)
         for key, value in arguments.items():
             _put(merged, key, value, "the command line")
         if name and "source.url" in arguments:
             raise ConfigError(f"{origin} names the streams; leave out the source on the command line")
-        runs[name] = _validated(merged, where)
+        given = {*arguments, *(assignment.partition("=")[0].strip() for assignment in assignments)}
+        runs[name] = _validated(merged, where, given)
     return runs
 
 
@@ -106,11 +106,12 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
     _put(tree, key.strip(), "" if value is None else value, "--set")
 
 
-def _validated(tree: dict[str, Any], origin: str) -> Settings:
+def _validated(tree: dict[str, Any], origin: str, given: Set[str]) -> Settings:
+    """The settings; `given` are the keys that the command line named, whatever the file says."""
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, origin)) from None
+        raise ConfigError(_explain(error, origin, given)) from None
     for key in keys():
         section, _, leaf = key.partition(".")
         value = getattr(getattr(settings, section), leaf) if leaf else getattr(settings, section)
@@ -219,24 +220,38 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _check_keys(tree: Mapping[str, Any], origin: str) -> None:
-    known = set(keys())
-    sections = {key.split(".")[0] for key in known}
-    for key in _dotted(tree, sections):
-        if key not in known and key not in sections:
-            raise ConfigError(_unknown(key, origin))
-
-
-def _dotted(tree: Mapping[str, Any], sections: set[str]) -> Iterator[str]:
+def _checked(tree: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """The tree without sections that hold nothing, such as those in which every line is a comment."""
+    known = keys()
+    checked = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping) and key in sections:
-            yield from (f"{key}.{inner}" for inner in value)
-        else:
-            yield str(key)
+        section = _first_of(str(key))
+        if section and value is None:
+            continue
+        if section and not isinstance(value, Mapping):
+            raise ConfigError(
+                f"{key} in {origin} is a section, not a {type(value).__name__}; "
+                f"write `{key}:` and beneath it, indented, lines such as `{section}: ...`"
+            )
+        if key in known and "." in key:
+            outer, _, inner = key.partition(".")
+            raise ConfigError(f"{key} in {origin}: write `{outer}:` and beneath it, indented, `{inner}: ...`")
+        for name in (f"{key}.{inner}" for inner in value) if section else (str(key),):
+            if name not in known:
+                raise ConfigError(_unknown(name, origin))
+        checked[key] = value
+    return checked
+
+
+def _first_of(section: str) -> str:
+    """The first key of a section; empty where it is none."""
+    return next((key for key in keys() if key.startswith(f"{section}.")), "").partition(".")[2]
 
 
 def _unknown(key: str, origin: str) -> str:
     known = keys()
+    if first := _first_of(key):
+        return f"{key!r} in {origin} is a section; name a key in it, such as {key}.{first}"
     near = difflib.get_close_matches(key, known, 1, 0.5) or [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
     hint = f"did you mean {near[0]!r}?" if near else "see docs/configuration.md"
     return f"unknown key {key!r} in {origin}; {hint}"
@@ -247,16 +262,15 @@ def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
         raise ConfigError(_unknown(key, origin))
     *sections, leaf = key.split(".")
     for section in sections:
-        branch = tree.setdefault(section, {})
-        if not isinstance(branch, dict):
-            raise ConfigError(f"{section!r} must be a mapping, not {type(branch).__name__}")
-        tree = branch
+        tree = tree.setdefault(section, {})
     tree[leaf] = value
 
 
-def _explain(error: ValidationError, origin: str) -> str:
+def _explain(error: ValidationError, origin: str, given: Set[str]) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
+    if any(f"{key}.".startswith(f"{name}.") for name in given):
+        origin = "the command line"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if first["type"] == "value_error":
         return f"{key}: {message} (from {origin})"

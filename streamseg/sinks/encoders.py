@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -200,14 +201,20 @@ def choose_encoding(
     scale = _SCALES.get(codec.name)
     if live:
         options |= _LIVE.get(codec.name, {})
+    asked = {}
+    if scale and str(quality or "high").strip().lower() not in _WORDS:
+        asked = {key: options.pop(key) for key in scale.option.split() if key in options}
+    if preset:
+        asked[scale.preset if scale else "preset"] = preset
     try:
-        asked = {**({scale.preset if scale else "preset": preset} if preset else {}), **parse_options(given)}
+        asked |= parse_options(given)
     except ValueError as error:
         raise SinkOpenError(f"cannot write {url}: {error}") from error
-    if "x265-params" in asked:  # or the library would say on standard error what it does
+    if codec.name == "libx265" and "x265-params" in asked:  # or the library would say on standard error what it does
         asked["x265-params"] = f"{options['x265-params']}:{asked['x265-params']}"
     if "qp" in asked:
-        options.pop("crf", None)  # beside it libx264 and libx265 would not look at the quantiser
+        for either in (options, asked):
+            either.pop("crf", None)  # beside it libx264 and libx265 would not look at the quantiser
     if codec.name == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # it writes to standard error by itself, and listens to nothing else
     # Now, as a recording tries again whatever goes wrong later.
@@ -310,6 +317,8 @@ def _quality_options(codec: str, quality: str | int | None, url: str) -> tuple[d
     if word not in _WORDS:
         try:
             number = float(word)
+            if not math.isfinite(number):
+                raise ValueError
         except ValueError:
             raise SinkOpenError(
                 f"cannot write {url}: quality {word!r} is neither {', '.join(_WORDS)} nor a number"

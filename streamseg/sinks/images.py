@@ -225,7 +225,7 @@ def _quality(quality: str | int | None, url: str) -> int:
         return 101
     try:
         number = _QUALITY.get(word) or int(float(word))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise SinkOpenError(
             f"cannot write {url}: quality {word!r} is neither low, medium, high, lossless nor a number"
         ) from None
