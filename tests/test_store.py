@@ -172,13 +172,13 @@ def test_auto_else_takes_selfie_and_never_fetches_agpl_weights(
         found = resolve("auto")
         assert (found.name, found.origin, found.licence) == ("selfie", "the user cache", "Apache-2.0")
         assert "no yolov8n-seg.onnx in a local folder" in found.remark
-        assert "streamseg models import yolov8n-seg" in found.remark
+        assert "streamseg models import yolov8n-seg --make-env" in found.remark
         assert len(server.requests) == 1
         resolve("auto")
         assert len(server.requests) == 1, "it was here already"
         # Asked for by name it is not fetched either, for a checkpoint is opened on request alone.
         with pytest.raises(
-            ModelLoadError, match=r"streamseg models import yolov8n-seg fetches the official .*AGPL-3\.0"
+            ModelLoadError, match=r"streamseg models import yolov8n-seg --make-env fetches the official .*AGPL-3\.0"
         ):
             resolve("yolov8n-seg")
         assert forbidden.requests == []

@@ -44,7 +44,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("demo", help="make a short clip from a public-domain portrait and cut it out")
     parser.add_argument("-o", "--output", metavar="FILE", default="demo.mp4", help="the video (demo.mp4)")
     parser.add_argument("--background", metavar="SPEC", help="as for run; without it a painted one")
-    parser.add_argument("--model", metavar="auto|NAME|PATH", default="auto")
+    parser.add_argument("--model", metavar="auto|NAME|PATH", default="auto", help="as for run (auto)")
     parser.add_argument("--offline", action="store_true", help="never download anything")
     parser.add_argument("--quiet", action="store_true", help="say nothing unless it fails")
     parser.set_defaults(function=_demo)

@@ -114,7 +114,7 @@ def add_options(parser: Any) -> None:
     backgrounds = "blur[:0.6], image:PATH, video:PATH, color:#rrggbb, green, transparent or none"
     parser.add_argument("--background", metavar="SPEC", help=backgrounds)
     parser.add_argument("--fit", choices=["cover", "contain", "stretch"], help="how a background fills the picture")
-    parser.add_argument("--model", metavar="auto|NAME|PATH")
+    parser.add_argument("--model", metavar="auto|NAME|PATH", help="the network: of models list, or an ONNX file (auto)")
     parser.add_argument("--provider", metavar="NAME", help="auto, cpu, cuda, tensorrt, ...")
     parser.add_argument("--keep", metavar="CLASS,...", help="classes that stay in the picture (person)")
     parser.add_argument("--keep-largest", action="store_true", default=None, help="only the largest of them")

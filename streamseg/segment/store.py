@@ -241,7 +241,7 @@ def _auto(offline: bool, say: Say, progress: Progress) -> ResolvedModel:
         return _describe(*found, remark)
     remark = (
         f"model {_AUTO_PULLED} (MediaPipe, Apache-2.0), as there is no {_AUTO_LOCAL}.onnx in a local folder; "
-        f"to get that (AGPL-3.0, 80 classes): streamseg models import {_AUTO_LOCAL}"
+        f"to get that (AGPL-3.0, 80 classes): streamseg models import {_AUTO_LOCAL} --make-env"
     )
     if found := find_local(_AUTO_PULLED):
         return _describe(*found, remark)
@@ -251,8 +251,8 @@ def _auto(offline: bool, say: Say, progress: Progress) -> ResolvedModel:
 def _fetched(entry: Entry, offline: bool, say: Say, progress: Progress, remark: str = "") -> ResolvedModel:
     if entry.format == "pt":
         raise ModelLoadError(
-            f"{entry.name}.onnx is in no local folder; streamseg models import {entry.name} fetches the official "
-            f"checkpoint ({entry.licence}) and turns it into ONNX"
+            f"{entry.name}.onnx is in no local folder; streamseg models import {entry.name} --make-env fetches the "
+            f"official checkpoint ({entry.licence}) and turns it into ONNX"
         )
     return _describe(pull(entry.name, offline=offline, say=say, progress=progress).path, "the user cache", remark)
 
