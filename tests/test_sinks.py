@@ -203,6 +203,15 @@ def test_shape_of_pixels_is_kept(tmp_path: Path) -> None:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
 
 
+@pytest.mark.parametrize(("name", "alpha"), [("a.mkv", False), ("a.mkv", True), ("a.webm", False), ("a.mov", True)])
+def test_shape_of_pixels_is_kept_or_said_to_be_lost(name: str, alpha: bool, tmp_path: Path) -> None:
+    sink = open_sink(str(tmp_path / name), clips.info(sample_aspect_ratio=Fraction(4, 3)), alpha=alpha)
+    write_all(sink, outputs(2))
+    with av.open(str(tmp_path / name)) as container:
+        kept = container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+    assert kept is not any("pixels of 4:3" in notice for notice in sink.notices)
+
+
 def test_frames_of_another_size_are_scaled_and_counted(tmp_path: Path) -> None:
     sink = open_sink(str(tmp_path / "a.mp4"), clips.info(), quality="lossless")
     shapes = [(320, 180), (640, 360), (320, 180), (90, 180), (320, 90)]

@@ -44,6 +44,7 @@ _FIXED_KEYS = {
     },
     "mov": _BOTH_KEYS | {"make", "model", "location"},
 }
+_CODECS_WITH_SHAPE = frozenset({"h264", "hevc", "mpeg4"})  # that say the shape of pixels themselves
 _BROADCAST_KEYS = frozenset({"service_name", "service_provider"})
 _BRANDS = frozenset({"major_brand", "minor_version", "compatible_brands"})
 # Finer clocks than this overflow what containers and encoders hold.
@@ -130,6 +131,13 @@ class VideoFile:
         self._duration = max(1, round(1 / (rate * self._time_base)))
         self._stream: Any = self._container.add_stream(encoding.codec, rate=rate)
         self._prepare(encoding, info, colour, size_wh, threads)
+        shape, codec = info.sample_aspect_ratio, self._stream.codec_context.codec.canonical_name
+        # Matroska has a place for it, which PyAV does not reach; MP4 and MOV take it from the encoder.
+        if shape != 1 and format_name in ("matroska", "webm") and codec not in _CODECS_WITH_SHAPE:
+            self.notices.append(
+                f"pixels of {shape.numerator}:{shape.denominator} are shown as squares: {codec} in {format_name} cannot "
+                "say their shape; write .mov or .mp4"
+            )
         self._copies = CopiedTracks(self._container, info.tracks if copy else (), origin_s=self._origin_s)
         if copy and format_name == "mpegts" and not info.live:
             self._name_what_is_lost(metadata, len(info.chapters))
