@@ -690,6 +690,15 @@ def test_no_container_on_standard_input() -> None:
     assert err.count("\n") == 1
 
 
+def test_pictures_before_their_index_cannot_be_piped(tmp_path: Path) -> None:
+    clip = clips.make_clip(tmp_path / "a.mp4", frames=20)
+    code, _, err = _read_from_pipe(clip.read_bytes())
+    assert code == 1
+    assert err.startswith(
+        "refused: standard input holds no video that can be read as it comes: its pictures come before"
+    )
+
+
 def test_interrupt_does_not_wait_for_standard_input(tmp_path: Path) -> None:
     """The writer keeps the pipe open and silent; the reader must end all the same."""
     clip = clips.make_clip(tmp_path / "a.ts", frames=120, options={"bf": "0", "tune": "zerolatency"})

@@ -135,8 +135,8 @@ class VideoFile:
         # Matroska has a place for it, which PyAV does not reach; MP4 and MOV take it from the encoder.
         if shape != 1 and format_name in ("matroska", "webm") and codec not in _CODECS_WITH_SHAPE:
             self.notices.append(
-                f"pixels of {shape.numerator}:{shape.denominator} are shown as squares: {codec} in {format_name} cannot "
-                "say their shape; write .mov or .mp4"
+                f"pixels of {shape.numerator}:{shape.denominator} will be shown square: "
+                f"{codec} in {format_name} cannot say their shape; write .mov or .mp4"
             )
         self._copies = CopiedTracks(self._container, info.tracks if copy else (), origin_s=self._origin_s)
         if copy and format_name == "mpegts" and not info.live:

@@ -85,10 +85,7 @@ class FileSource:
 
     def _explain(self, path: str, error: BaseException) -> str:
         if self._pipe is not None:
-            return (
-                f"standard input holds no video that can be read as it comes: {reason(error)}; "
-                "send Matroska, MPEG-TS or a fragmented MP4"
-            )
+            return _cannot_be_piped(reason(error))
         if lacks_index(Path(path)):
             return f"cannot open {path}: it was cut off before its index was written, so nothing in it can be found"
         if isinstance(error, EOFError):
@@ -153,6 +150,9 @@ class FileSource:
         while self._ready and self._ready[0][0] is None and len(self._ready) < 2 and self._advance():
             pass
         if not self._ready:
+            # The index of an ordinary MP4 comes last: whoever has read that far cannot go back for the pictures.
+            if self._pipe is not None and not self._counts["broken packets skipped"]:
+                raise SourceOpenError(_cannot_be_piped("its pictures come before their index"))
             raise SourceOpenError(f"{path}: no picture in it can be decoded" + self._why_nothing())
         first = self._ready[0][1]
         turn = turn_of(first)
@@ -400,3 +400,9 @@ class FileSource:
         if self._deinterlacer is not None:
             for result in self._deinterlacer.push(None):
                 self._ready.append((self._waiting.popleft(), result))
+
+
+def _cannot_be_piped(why: str) -> str:
+    return (
+        f"standard input holds no video that can be read as it comes: {why}; send Matroska, MPEG-TS or a fragmented MP4"
+    )
