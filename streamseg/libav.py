@@ -14,6 +14,7 @@ from streamseg.errors import redact
 from streamseg.frame import Colour, Packet, Plane, Track
 
 __all__ = [
+    "TS_DISCONT",
     "Chain",
     "Recolour",
     "copied",
@@ -24,8 +25,12 @@ __all__ = [
     "plane_view",
     "plane_views",
     "reason",
+    "set_up",
     "tag",
 ]
+
+TS_DISCONT = 0x0200
+"""AVFMT_TS_DISCONT, a flag of containers: their clocks start anywhere, and jump."""
 
 _MATRIX_NAMES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 
@@ -51,9 +56,9 @@ def matrix_name(colour: Colour, height: int) -> str:
     return _MATRIX_NAMES.get(colour.matrix, "bt709")
 
 
-def copied(payload: Any) -> Any:
-    """A library packet like `payload`, with its own times."""
-    copy = av.Packet(payload)
+def copied(payload: Any, data: bytes | None = None) -> Any:
+    """A library packet like `payload`, with its own times; `data` replaces its content."""
+    copy = av.Packet(payload if data is None else data)
     copy.pts, copy.dts, copy.time_base = payload.pts, payload.dts, payload.time_base
     if payload.duration is not None:
         copy.duration = payload.duration
@@ -130,6 +135,29 @@ def tag(picture: Any, colour: Colour) -> None:
     if hasattr(picture, "color_trc"):  # since PyAV 17
         picture.color_trc = colour.transfer
         picture.color_primaries = colour.primaries
+
+
+def set_up(
+    stream: Any,
+    *,
+    size_wh: tuple[int, int],
+    pixel_format: str,
+    time_base: Fraction,
+    colour: Colour,
+    sample_aspect_ratio: Fraction,
+    threads: int,
+) -> None:
+    """Tell an encoder's stream what pictures it will be given."""
+    context = stream.codec_context
+    stream.width, stream.height = size_wh
+    stream.pix_fmt = pixel_format
+    context.time_base = time_base
+    context.color_range = 2 if colour.full_range else 1
+    context.colorspace = colour.matrix
+    context.color_primaries = colour.primaries
+    context.color_trc = colour.transfer
+    context.sample_aspect_ratio = sample_aspect_ratio
+    context.thread_count = threads
 
 
 class Recolour:

@@ -12,10 +12,10 @@ import av
 
 from streamseg.frame import Track
 
-__all__ = ["Parcel", "Sound", "form_of", "pack", "packet_of", "sound_of", "unpack"]
+__all__ = ["COMPANDED", "Parcel", "Sound", "form_of", "pack", "packet_of", "sound_of", "unpack"]
 
-# Matroska takes no companded sound; a WAV file does.
-_COMPANDED = frozenset({"pcm_alaw", "pcm_mulaw"})
+COMPANDED = frozenset({"pcm_alaw", "pcm_mulaw"})
+"""G.711, which many network cameras speak: the library does not write it into Matroska, but into WAV."""
 # Without content, readers take the end of a Matroska header for a broken file.
 _EMPTY_CLUSTER = bytes.fromhex("1f43b675 83 e78100")
 
@@ -64,7 +64,7 @@ def pack(track: Track) -> Parcel:
     Raises:
         av.FFmpegError, ValueError: no container that can be read back holds it.
     """
-    format_name = "wav" if track.codec in _COMPANDED else "matroska"
+    format_name = "wav" if track.codec in COMPANDED else "matroska"
     head = io.BytesIO()
     head.close = lambda: None  # type: ignore[method-assign]  # the container closes what it is given
     with av.open(head, "w", format=format_name) as container:

@@ -17,7 +17,7 @@ from av.video.frame import PictureType
 
 from streamseg.errors import SinkOpenError, SinkWriteError, redact
 from streamseg.frame import Colour, Packet, VideoInfo
-from streamseg.libav import reason
+from streamseg.libav import reason, set_up
 from streamseg.sinks.encoders import Encoding
 from streamseg.sinks.hardware import needs
 from streamseg.sinks.partial import Named, Partial
@@ -163,16 +163,16 @@ class VideoFile:
     def _prepare(
         self, encoding: Encoding, info: VideoInfo, colour: Colour, size_wh: tuple[int, int], threads: int
     ) -> None:
-        stream, context = self._stream, self._stream.codec_context
-        stream.width, stream.height = size_wh
-        stream.pix_fmt = encoding.pixel_format
-        context.time_base = self._time_base
-        context.color_range = 2 if colour.full_range else 1
-        context.colorspace = colour.matrix
-        context.color_primaries = colour.primaries
-        context.color_trc = colour.transfer
-        context.sample_aspect_ratio = info.sample_aspect_ratio
-        context.thread_count = threads
+        set_up(
+            self._stream,
+            size_wh=size_wh,
+            pixel_format=encoding.pixel_format,
+            time_base=self._time_base,
+            colour=colour,
+            sample_aspect_ratio=info.sample_aspect_ratio,
+            threads=threads,
+        )
+        context = self._stream.codec_context
         options = dict(encoding.options)
         if encoding.predicts:
             # What a kill may cost, and how finely players can seek.

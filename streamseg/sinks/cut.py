@@ -20,13 +20,12 @@ from av.stream import Disposition
 
 from streamseg.errors import SinkWriteError
 from streamseg.frame import Packet, Track
-from streamseg.libav import moved, reason
+from streamseg.libav import TS_DISCONT, moved, reason
 from streamseg.sinks.partial import Partial
 from streamseg.sinks.tracks import CopiedTracks, stream_metadata
 
 __all__ = ["NotAlikeError", "Stretch", "copy_cut", "cut_suffix"]
 
-_TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT: clocks of such containers start anywhere
 # Sound lies this far behind its picture in the file, at most.
 _INTERLEAVED_S = 1.0
 
@@ -109,7 +108,7 @@ class _Writer:
         # Every file stays open to the end: the streams written are modelled on the first one's.
         source: Any = self._open.enter_context(av.open(f"file:{stretch.path}", metadata_errors="surrogateescape"))
         video = next(s for s in source.streams.video if not s.disposition & Disposition.attached_pic)
-        zero = Fraction(source.start_time or 0, av.time_base) if source.format.flags & _TS_DISCONT else Fraction(0)
+        zero = Fraction(source.start_time or 0, av.time_base) if source.format.flags & TS_DISCONT else Fraction(0)
         shift = Fraction(stretch.shift_s) - zero
         tracks = [
             Track(s.index, s.type, "" if s.codec_context is None else s.codec_context.codec.canonical_name, s)

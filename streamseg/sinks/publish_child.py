@@ -21,7 +21,7 @@ from av.video.frame import PictureType
 from streamseg.child import Host
 from streamseg.errors import redact
 from streamseg.frame import Colour, Packet, Plane, Track
-from streamseg.libav import i420_picture, reason
+from streamseg.libav import i420_picture, reason, set_up
 from streamseg.sinks.encoders import Encoding
 from streamseg.sinks.outside import Finish, Finished, Handed, Lost, Opened, Refused, Taken, slot_view
 from streamseg.sinks.tracks import CopiedTracks
@@ -143,16 +143,16 @@ class _Publication:
         self._encoding = request.encoding
         stream: Any = self._container.add_stream(request.encoding.codec, rate=request.rate or Fraction(30))
         self._stream = stream
-        stream.width, stream.height = request.size_wh
-        stream.pix_fmt = request.encoding.pixel_format
+        set_up(
+            stream,
+            size_wh=request.size_wh,
+            pixel_format=request.encoding.pixel_format,
+            time_base=_TIME_BASE,
+            colour=request.colour,
+            sample_aspect_ratio=request.sample_aspect_ratio,
+            threads=request.threads,
+        )
         context = stream.codec_context
-        context.time_base = _TIME_BASE
-        context.color_range = 2 if request.colour.full_range else 1
-        context.colorspace = request.colour.matrix
-        context.color_primaries = request.colour.primaries
-        context.color_trc = request.colour.transfer
-        context.sample_aspect_ratio = request.sample_aspect_ratio
-        context.thread_count = request.threads
         context.options = dict(request.encoding.options)
         self._ends_s = _RTMP_ENDS_S if request.format == "flv" else None
         self._origin_s: Fraction | None = None

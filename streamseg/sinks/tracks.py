@@ -11,7 +11,8 @@ from typing import Any
 import av
 
 from streamseg.frame import Packet, Track
-from streamseg.libav import reason
+from streamseg.libav import copied, reason
+from streamseg.sounds import COMPANDED
 
 __all__ = ["CopiedTracks", "stream_metadata"]
 
@@ -29,8 +30,6 @@ _BROADCAST = frozenset(
         *("dvb_subtitle", "dvb_teletext", "klv", "timed_id3", "scte_35"),
     }
 )
-# G.711, which many network cameras speak: the library does not write it into Matroska.
-_COMPANDED = frozenset({"pcm_alaw", "pcm_mulaw"})
 # What RTP has a form for.
 _PACKETISED = frozenset({"aac", "ac3", "mp2", "mp3", "opus", "pcm_alaw", "pcm_mulaw", "pcm_s16be", "speex", "vorbis"})
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -95,14 +94,15 @@ class CopiedTracks:
             stream = self._streams.get(packet.track.index)
             if stream is None:
                 continue
-            data: Any = packet.payload
+            payload, data = packet.payload, None
             if packet.track.index in self._framed:
-                data = _without_adts(bytes(data))
+                data = _without_adts(bytes(payload))
             elif packet.track.index in self._expanders:
                 data = b"".join(
-                    block.to_ndarray().tobytes() for block in self._expanders[packet.track.index].decode(data)
+                    block.to_ndarray().tobytes() for block in self._expanders[packet.track.index].decode(payload)
                 )
-            copy = _copy(packet.payload, data)
+            # A packet of its own: muxers write into what they are given, and other sinks get the same one.
+            copy = copied(payload, data)
             copy.stream = stream
             self._place(copy, stream)
             try:
@@ -155,19 +155,6 @@ class CopiedTracks:
             packet.duration = duration
 
 
-def _copy(payload: Any, data: Any) -> Any:
-    """A packet of its own: muxers write into what they are given, and other sinks get the same one."""
-    copy = av.Packet(data)
-    copy.pts, copy.dts, copy.time_base = payload.pts, payload.dts, payload.time_base
-    if payload.duration is not None:
-        copy.duration = payload.duration
-    copy.is_keyframe = payload.is_keyframe
-    if hasattr(payload, "iter_sidedata"):
-        for side in payload.iter_sidedata():
-            copy.set_sidedata(side)
-    return copy
-
-
 def _add(container: Any, track: Track) -> Any:
     template = track.template
     if track.kind == "attachment":
@@ -195,7 +182,7 @@ def _needs_config(container: Any, track: Track) -> bool:
 
 
 def _is_expanded(container: Any, track: Track) -> bool:
-    return track.codec in _COMPANDED and container.format.name == "matroska"
+    return track.codec in COMPANDED and container.format.name == "matroska"
 
 
 def _expander(track: Track) -> Any:

@@ -15,7 +15,7 @@ from av.stream import Disposition
 
 from streamseg.errors import SourceOpenError, redact
 from streamseg.frame import Colour, Frame, Origin, Packet, Plane, Track, VideoInfo
-from streamseg.libav import Chain, reason
+from streamseg.libav import TS_DISCONT, Chain, reason
 from streamseg.sources.broadcast import BroadcastClock
 from streamseg.sources.conform import UPRIGHT, Conformer, Turn, colour_of
 from streamseg.sources.hardware import Hardware
@@ -31,7 +31,6 @@ _NOT_VIDEO = {"tty", "bin", "xbin", "adf", "idf", "concat", "hls", "dash", "imag
 _MOST_FAILED_READS = 100
 # Said of the picture as it lies in the file; the time code goes to the container's metadata.
 _OF_THE_STORED_PICTURE = frozenset({"alpha_mode", "rotate", "timecode"})
-_TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT: clocks of such containers jump
 
 
 class FileSource:
@@ -173,7 +172,7 @@ class FileSource:
 
     def _broadcast_clock(self) -> BroadcastClock | None:
         """None where times are good as they are: they say when the picture begins."""
-        if not self._container.format.flags & _TS_DISCONT:
+        if not self._container.format.flags & TS_DISCONT:
             return None
         timed = [s for s in self._container.streams if s.type in ("video", "audio") and s.start_time is not None]
         return BroadcastClock([s.start_time * Fraction(s.time_base) for s in timed], self._counts)

@@ -21,7 +21,7 @@ import numpy as np
 from streamseg.child import Host
 from streamseg.errors import SourceLostError, SourceOpenError
 from streamseg.frame import Track, VideoInfo
-from streamseg.libav import Chain, reason
+from streamseg.libav import TS_DISCONT, Chain, reason
 from streamseg.sounds import Parcel, Sound, pack, sound_of
 from streamseg.sources.conform import Conformer, colour_of
 from streamseg.sources.hardware import Hardware
@@ -55,7 +55,6 @@ _NOT_VIDEO = {"tty", "bin", "xbin", "adf", "idf", "concat", "sdp", "image2"}
 _ARRIVAL_BASE = Fraction(1, 90000)
 # A paced stream this late starts its pace anew, so that it keeps an even beat.
 _LATE_S = 0.5
-_TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT
 _MISSED = re.compile(r"RTP: missed (\d+) packets")
 
 
@@ -198,7 +197,7 @@ class _Reading:
     def _start(self) -> int:
         """Ticks that bring a broadcast container, whose clock starts anywhere, to 0; others say when they begin."""
         container = self._container
-        if not container.format.flags & _TS_DISCONT or not container.start_time:
+        if not container.format.flags & TS_DISCONT or not container.start_time:
             return 0
         return -round(Fraction(container.start_time, av.time_base) / self._time_base)
 
