@@ -598,7 +598,7 @@ def test_picture_that_claims_to_be_huge_costs_no_memory(tmp_path: Path) -> None:
     header = b"IHDR" + body
     data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     (tmp_path / "a.png").write_bytes(data + struct.pack(">I", 4) + b"IDAT" + bytes(8))
-    assert "a.png" in _refused(tmp_path / "a.png")
+    assert "larger than 1000000 pixels" in _refused(tmp_path / "a.png", max_pixels=10**6)
 
 
 def test_folder_without_pictures(tmp_path: Path) -> None:
@@ -616,7 +616,17 @@ def test_network_addresses_are_named_without_their_password() -> None:
 
 def test_broken_single_picture(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"rubbish" * 20)
-    assert "a.png cannot be read: broken" in _refused(tmp_path / "a.png")
+    message = _refused(tmp_path / "a.png")
+    assert message == f"cannot open {tmp_path / 'a.png'}: broken; save or copy it again"
+    (tmp_path / "b.jpg").write_bytes(b"neither a picture nor a video")
+    assert "it is neither a video nor a JPEG, PNG" in _refused(tmp_path / "b.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp"])
+def test_picture_too_large_for_the_library_is_not_called_broken(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    cv2.imwrite(str(path), np.zeros((17000, 17000), np.uint8))
+    assert "larger than 1000000 pixels; scale it down, or raise source.max_pixels" in _refused(path, max_pixels=10**6)
 
 
 def test_packets_come_with_the_frames_and_none_is_lost(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class FileSource:
             if not file.exists():
                 raise SourceOpenError(f"cannot open {path}: no such file; check the spelling")
             if file.is_file() and not file.stat().st_size:
-                raise SourceOpenError(f"cannot open {path}: the file is empty")
+                raise SourceOpenError(f"cannot open {path}: the file is empty; copy it again")
         # The prefix keeps a colon or a leading dash in a name from being read as something else.
         target: Any = self._pipe or f"file:{path}"
         # A clock that jumps back would be taken for one that ran over after 26 hours; `BroadcastClock` tells better.
@@ -86,21 +86,24 @@ class FileSource:
         if self._pipe is not None:
             return _cannot_be_piped(reason(error))
         if lacks_index(Path(path)):
-            return f"cannot open {path}: it was cut off before its index was written, so nothing in it can be found"
+            return f"cannot open {path}: it was cut off before its index was written; copy or record it again"
         if isinstance(error, EOFError):
-            return f"cannot open {path}: it ends before its first picture"
+            return f"cannot open {path}: it ends before its first picture; copy it again"
         return redact(f"cannot open {path}: {reason(error)}; is it a video file?")
 
     def _choose_stream(self, path: str) -> Any:
         if self._container.format.name.split(",")[0] in _NOT_VIDEO:
-            raise SourceOpenError(f"{path} is no video file ({self._container.format.long_name})")
+            raise SourceOpenError(
+                f"cannot open {path}: it is neither a video nor a JPEG, PNG, WebP, BMP or TIFF; choose another file"
+            )
         streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         usable = [s for s in streams if s.codec_context is not None]
         if not streams:
             kinds = sorted({s.type for s in self._container.streams if s.type != "video"})
-            raise SourceOpenError(f"{path} has no video stream{', only ' + ' and '.join(kinds) if kinds else ''}")
+            only = f", only {' and '.join(kinds)}" if kinds else ""
+            raise SourceOpenError(f"{path} has no video stream{only}; choose another file")
         if not usable:
-            raise SourceOpenError(f"{path} has a video stream that this FFmpeg cannot decode")
+            raise SourceOpenError(f"{path} has a video stream that this FFmpeg cannot decode; convert it")
         if len(streams) > 1:
             self._notices.append(f"{len(streams)} video streams: only the first is processed, the others are left out")
         if len(streams) < len(self._container.streams.video):
@@ -111,7 +114,7 @@ class FileSource:
         context = self._stream.codec_context
         width, height = context.width, context.height
         if width * height > max_pixels:
-            raise SourceOpenError(f"{path} is {width}x{height}, more than {max_pixels} pixels; raise max_pixels to try")
+            raise SourceOpenError(f"{path} is {width}x{height}, more than {max_pixels} pixels; raise source.max_pixels")
         self._hardware.meet(context)
         context.options = {"max_pixels": str(max_pixels)}
         context.thread_type = "AUTO"

@@ -38,7 +38,7 @@ def picture_files(url: str) -> list[Path]:
     """
     found = named(url)
     if not found:
-        what = "the folder is empty" if Path(url).is_dir() else "nothing matches"
+        what = "the folder is empty; name another" if Path(url).is_dir() else "nothing matches; check the pattern"
         raise SourceOpenError(f"cannot open {url}: {what}")
     files = [path for path in found if _is_picture_name(path)]
     if not files:
@@ -89,7 +89,9 @@ class ImageSource:
         self._stopped = False
         self._first: Frame | None = self._next()
         if self._first is None:
-            why = self._notices[0] if len(files) == 1 else f"none of its {len(files)} pictures can be read"
+            why = self._notices[0].removeprefix(f"{files[0].name} cannot be read: ")
+            if len(files) > 1:
+                why = f"none of its {len(files)} pictures can be read ({self._notices[0]})"
             raise SourceOpenError(f"cannot open {url}: {why}")
         first = self._first
         self._info = VideoInfo(

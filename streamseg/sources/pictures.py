@@ -50,15 +50,35 @@ def decode_picture(data: bytes, max_pixels: int) -> tuple[av.VideoFrame, Any]:
     context.thread_count = 1
     try:
         pictures = context.decode(av.Packet(data)) or context.decode(None)
-    except av.error.InvalidDataError as error:
-        raise ValueError("broken") from error
-    except av.error.ArgumentError as error:
-        raise ValueError(f"larger than {max_pixels} pixels; raise max_pixels to try") from error
+    except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+        # A picture that the library could not even count the bytes of is no valid one, it says.
+        if isinstance(error, av.error.ArgumentError) or _pixels(data, codec) > max_pixels:
+            raise ValueError(f"larger than {max_pixels} pixels; scale it down, or raise source.max_pixels") from error
+        raise ValueError("broken; save or copy it again") from error
     except (av.FFmpegError, ValueError) as error:
         raise ValueError(reason(error)) from error
     if not pictures:
-        raise ValueError("broken")
+        raise ValueError("broken; save or copy it again")
     return pictures[0], context
+
+
+def _pixels(data: bytes, codec: str) -> int:
+    """Width times height as the head of a PNG, BMP or JPEG file tells them; 0 where it does not."""
+    width = height = 0
+    try:
+        if codec == "png" and data[12:16] == b"IHDR":
+            width, height = struct.unpack_from(">II", data, 16)
+        elif codec == "bmp":
+            width, height = struct.unpack_from("<ii", data, 18)
+        elif codec == "mjpeg":
+            at = 2
+            while data[at] == 0xFF and data[at + 1] != 0xDA and not width:
+                if 0xC0 <= data[at + 1] <= 0xCF and data[at + 1] not in (0xC4, 0xC8, 0xCC):
+                    height, width = struct.unpack_from(">HH", data, at + 5)
+                at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    except (struct.error, IndexError):
+        return 0
+    return abs(width * height)
 
 
 def exif_orientation(data: bytes) -> int:
