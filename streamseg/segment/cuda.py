@@ -20,7 +20,7 @@ from streamseg.segment.ort import Running, load, one_line, try_out, usable_cores
 
 __all__ = ["CudaSession"]
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # The option, and its words for no and yes: TensorRT's are refused in the other's.
 _GRAPH = {"cuda": ("enable_cuda_graph", ("0", "1")), "tensorrt": ("trt_cuda_graph_enable", ("False", "True"))}
@@ -101,7 +101,7 @@ class CudaSession:
             if not self._graph:
                 raise self._failure(error) from error
             # Another thread that uses the card while the graph is recorded spoils the recording.
-            log.debug("no CUDA graph for %s: %s", self._path.name, one_line(error))
+            _log.debug("no CUDA graph for %s: %s", self._path.name, one_line(error))
         try:
             self._load(graph=False)
             return self._run(outputs, feeds)

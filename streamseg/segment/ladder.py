@@ -16,7 +16,7 @@ from streamseg.segment.ort import AbsentError, Running, Runs, Session, one_line,
 
 __all__ = ["LADDER", "PRECISIONS", "Wanted", "describe_running", "open_session", "probe"]
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 LADDER = ("tensorrt", "cuda", "coreml", "directml", "openvino", "cpu")
 # From the top: the first that really builds a session of the network.
@@ -63,7 +63,7 @@ def open_session(wanted: Wanted, say: Callable[[str], None] = lambda line: None)
         try:
             session = _open(wanted, name, say)
         except ModelLoadError as error:
-            log.debug("%s passed over: %s", name, error)
+            _log.debug("%s passed over: %s", name, error)
             failed[name] = error
         else:
             if name in _ON_THE_CPU:

@@ -17,7 +17,7 @@ from streamseg.segment.cache import cache_folder, replacing, sha256_of
 
 __all__ = ["lightened"]
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Doubles = NDArray[np.float64]
 
@@ -67,7 +67,7 @@ def lightened(path: Path) -> Path:
         with replacing(light) as file:
             file.write(graph.serialized())
     except ModelLoadError as error:
-        log.debug("no lighter network: %s", error)
+        _log.debug("no lighter network: %s", error)
         return path
     return light
 

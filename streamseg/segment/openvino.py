@@ -19,7 +19,7 @@ from streamseg.segment.ort import PROVIDERS, Running, one_line, tiny_network, us
 
 __all__ = ["OpenVinoSession", "installed", "try_out"]
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 # The words of its execution graph, as numpy says them.
@@ -153,7 +153,7 @@ def _cached(path: Path) -> dict[str, str]:
     try:
         return {"CACHE_DIR": str(prepare(folder))}
     except ModelLoadError as error:
-        log.debug("no cache for OpenVINO: %s", error)
+        _log.debug("no cache for OpenVINO: %s", error)
         return {}
 
 

@@ -32,7 +32,7 @@ __all__ = [
     "usable_cores",
 ]
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # What users type: ONNX Runtime's name, and what makes it available.
 PROVIDERS = {
@@ -218,7 +218,7 @@ def load(
         try:
             return runtime, _build(runtime, str(path), provider, threads, options, alone=True), False
         except Exception as error:
-            log.debug("graph does not fit provider %s alone: %s", provider, one_line(error))
+            _log.debug("graph does not fit provider %s alone: %s", provider, one_line(error))
     try:
         return runtime, _build(runtime, str(path), provider, threads, options, alone=False), provider != "cpu"
     except Exception as error:

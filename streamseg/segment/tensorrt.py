@@ -24,7 +24,7 @@ from streamseg.segment.ort import AbsentError, Runs, Session, try_out
 
 __all__ = ["disagreement", "engine_folder", "open_checked", "probe_feeds"]
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # ONNX Runtime takes no other words for yes here: it refuses "1".
 _YES = "True"
@@ -97,7 +97,7 @@ def _checked(
         shutil.rmtree(folder, ignore_errors=True)
         if not cached:
             raise ModelLoadError(f"the TensorRT engine of {path.name} is of no use: {why}; choose --provider cuda")
-        log.debug("cached engine of %s thrown away: %s", path.name, why)
+        _log.debug("cached engine of %s thrown away: %s", path.name, why)
         cached = False
 
 
