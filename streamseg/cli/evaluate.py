@@ -17,6 +17,7 @@ from pycocotools import mask as coco
 from streamseg.effects import Background
 from streamseg.errors import ConfigError, SinkWriteError, SourceOpenError
 from streamseg.evaluate.alpha import connectivity_error, gradient_error, mean_squared_error
+from streamseg.evaluate.bench import table
 from streamseg.evaluate.davis import clips, score_masks, truth_of
 from streamseg.evaluate.instances import Truth, average_precision
 from streamseg.evaluate.mattes import Mask, dtssd, jaccard, mean_absolute_difference
@@ -354,13 +355,8 @@ def _print(report: Mapping[str, Any]) -> None:
     if not rows:
         return
     columns = list(dict.fromkeys(key for group in rows.values() for key in group))
-    table = [["", *columns]] + [
-        [name, *(_shown(group[key]) if key in group else "" for key in columns)] for name, group in rows.items()
-    ]
-    widths = [max(len(row[n]) for row in table) for n in range(len(columns) + 1)]
-    for row in table:
-        first, *rest = row
-        print("  ".join([first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True))]))
+    cells = [[name, *(_shown(group[key]) if key in group else "" for key in columns)] for name, group in rows.items()]
+    print(table([["", *columns], *cells]))
 
 
 def _shown(value: Any) -> str:

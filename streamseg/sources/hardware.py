@@ -156,7 +156,7 @@ def probe() -> list[tuple[str, list[str], str]]:
     found = []
     for kind in _built_in():
         trouble = _trouble(kind, None)
-        codecs = [] if trouble else [name for name, encoder in _SAMPLES.items() if _decodes(kind, name, encoder)]
+        codecs = [] if trouble else [name for name, encoder in _SAMPLES.items() if _decodes(kind, encoder)]
         found.append((kind, codecs, trouble or ("" if codecs else "it opens, but decodes nothing that was tried")))
     return found
 
@@ -197,7 +197,7 @@ def _trouble(kind: str, device: str | None) -> str:
     return ""
 
 
-def _decodes(kind: str, name: str, encoder: str) -> bool:
+def _decodes(kind: str, encoder: str) -> bool:
     if encoder not in av.codecs_available:
         return False
     sample = io.BytesIO()
