@@ -351,6 +351,11 @@ class FileSource:
         return False
 
     def _decode(self, packet: Any) -> None:
+        # Cut off with the file; in broadcasts the word means less. Were it decoded, the whole pictures that the decoder
+        # still holds would be lost with its failure.
+        if packet.is_corrupt and self._clock is None:
+            self._counts["broken packets skipped"] += 1
+            return
         try:
             pictures = self._stream.codec_context.decode(packet)
         except (av.FFmpegError, ValueError):
