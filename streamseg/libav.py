@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -27,11 +28,20 @@ __all__ = [
     "reason",
     "set_up",
     "tag",
+    "unwritten",
 ]
 
 TS_DISCONT = 0x0200
 """AVFMT_TS_DISCONT, a flag of containers: their clocks start anywhere, and jump."""
 
+_REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EACCES: "choose another place",
+    errno.EPERM: "choose another place",
+    errno.EROFS: "choose another place",
+    errno.ENOENT: "choose another place",
+    errno.ENAMETOOLONG: "choose a shorter one",
+}
 _MATRIX_NAMES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 
 
@@ -47,6 +57,16 @@ def reason(error: BaseException) -> str:
         text = f"{text} ({log[1][1].strip() if isinstance(log[1], tuple) else str(log[-1]).strip()})"
     text = " ".join(redact(text).split()).rstrip(".")
     return text[:1].lower() + text[1:]
+
+
+def unwritten(error: BaseException) -> str:
+    """Why a file cannot be written, as `reason` says it, and what to do next.
+
+    >>> unwritten(OSError(28, "No space left on device"))
+    'no space left on device; make room'
+    """
+    remedy = _REMEDIES.get(getattr(error, "errno", None) or 0)
+    return f"{reason(error)}; {remedy}" if remedy else reason(error)
 
 
 def matrix_name(colour: Colour, height: int) -> str:

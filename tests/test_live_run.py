@@ -151,7 +151,7 @@ def test_results_that_cannot_be_written_for_a_while_go_on(
     said = [record.getMessage() for record in caplog.records if str(results) in record.getMessage()]
     partial = tmp_path / "r.partial.jsonl"
     assert said == [
-        f"{results}: cannot write {partial}: no space left on device; trying again", f"{results}: open again"
+        f"{results}: cannot write {partial}: no space left on device; make room; trying again", f"{results}: open again"
     ]  # fmt: skip
 
 

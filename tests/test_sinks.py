@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -580,6 +581,21 @@ def test_lines_are_json_one_a_frame(tmp_path: Path) -> None:
     assert json.loads(lines[0])["name"] == "ü\n\udc80"
 
 
+@pytest.mark.parametrize(
+    ("number", "next_step"),
+    [(errno.EROFS, "choose another place"), (errno.ENOSPC, "make room"), (errno.ENAMETOOLONG, "choose a shorter one")],
+)
+def test_a_place_that_takes_no_file_says_what_to_do_next(
+    number: int, next_step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(SinkOpenError, match=f"a.mp4: {os.strerror(number).lower()}; {next_step}$"):
+        open_sink(str(tmp_path / "a.mp4"), clips.info(), **FAST)
+
+
 # kills, full disks, pipes
 
 WRITER = """
@@ -681,7 +697,7 @@ def test_full_disk_is_one_line_and_what_came_before_plays(suffix: str, tmp_path:
         message = str(caught.value)
         assert f"a.partial.{suffix}" in message
         assert "\n" not in message
-        assert ("no space left on device" if mounted else "file too large") in message
+        assert ("no space left on device; make room" if mounted else "file too large") in message
         assert not (disk / f"a.{suffix}").exists()
         found = clips.indices(disk / f"a.partial.{suffix}", torn=True)
         assert len(found) > 10

@@ -29,7 +29,7 @@ from streamseg.frame import Frame, Output, Packet, Source
 from streamseg.lanes.events import Event, events_csv, events_json
 from streamseg.lanes.page import Journey, Shot, drive_page
 from streamseg.lanes.telemetry import Fix
-from streamseg.libav import reason
+from streamseg.libav import unwritten
 from streamseg.pixels.letterbox import rgb_from_yuv_matrix
 from streamseg.sinks.partial import Partial
 from streamseg.sources.drive import DriveSource
@@ -335,4 +335,4 @@ def _errors(partial: Partial) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SinkWriteError(f"cannot write {partial.path}: {reason(error)}") from error
+        raise SinkWriteError(f"cannot write {partial.path}: {unwritten(error)}") from error

@@ -47,9 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell(f"streamseg: {error}")
         return error.exit_code
     except OSError as error:
+        from streamseg.libav import unwritten
+
         # What nobody expected of a file system: a name too long, a full device under standard output.
         where = f"{error.filename}: " if error.filename else ""
-        _tell(f"streamseg: {where}{(error.strerror or str(error)).lower()}")
+        _tell(f"streamseg: {where}{unwritten(error)}")
         return 2
 
 

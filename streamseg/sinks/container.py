@@ -17,7 +17,7 @@ from av.video.frame import PictureType
 
 from streamseg.errors import SinkOpenError, SinkWriteError, redact
 from streamseg.frame import Colour, Packet, VideoInfo
-from streamseg.libav import reason, set_up
+from streamseg.libav import reason, set_up, unwritten
 from streamseg.sinks.encoders import Encoding
 from streamseg.sinks.hardware import needs
 from streamseg.sinks.partial import Named, Partial
@@ -277,7 +277,7 @@ class VideoFile:
         except (OSError, ValueError, av.FFmpegError) as error:
             where = self._partial.path if self._partial else self._url
             kept = "; what came before stays there" if self._written and self._partial else ""
-            raise SinkWriteError(redact(f"cannot write {where}: {reason(error)}{kept}")) from error
+            raise SinkWriteError(redact(f"cannot write {where}: {unwritten(error)}{kept}")) from error
 
 
 class _StandardOutput:

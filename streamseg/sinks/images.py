@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamseg.errors import SinkOpenError, SinkWriteError
 from streamseg.frame import Frame, Output, Packet, Plane, VideoInfo
-from streamseg.libav import Chain, i420_picture, matrix_name, plane_view, reason
+from streamseg.libav import Chain, i420_picture, matrix_name, plane_view, reason, unwritten
 from streamseg.sinks.opacity import hide_transparent
 
 __all__ = ["ImageSink", "PictureNames", "is_picture_name", "to_bgr", "write_picture"]
@@ -57,7 +57,7 @@ class PictureNames:
             try:
                 self._path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise SinkOpenError(f"cannot write into {url}: {reason(error)}") from error
+                raise SinkOpenError(f"cannot write into {url}: {unwritten(error)}") from error
             self._first = 1 + (_highest(self._path, re.compile(r".*_(\d+)\.png")) if info.live else 0)
             return
         if self._path.suffix.lower() not in suffixes:
@@ -208,7 +208,7 @@ def write_picture(path: Path, picture: NDArray[np.uint8] | Plane, quality: int =
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise SinkWriteError(f"cannot write {path}: {reason(error)}") from error
+        raise SinkWriteError(f"cannot write {path}: {unwritten(error)}") from error
     except cv2.error as error:
         raise SinkWriteError(f"cannot write {path}: {reason(error)}") from error
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from streamseg.errors import SinkOpenError, SinkWriteError
 from streamseg.frame import Output, Packet
-from streamseg.libav import reason
+from streamseg.libav import unwritten
 from streamseg.sinks.partial import Partial
 
 __all__ = ["LinesSink"]
@@ -111,4 +111,4 @@ class LinesSink:
             rest = rest[self._file.write(rest) :]
 
     def _explain(self, error: OSError) -> str:
-        return f"cannot write {self._partial.path}: {reason(error)}"
+        return f"cannot write {self._partial.path}: {unwritten(error)}"

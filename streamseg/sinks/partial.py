@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamseg.errors import SinkOpenError
+from streamseg.libav import unwritten
 from streamseg.locks import try_lock
 
 __all__ = ["Named", "Partial"]
@@ -63,7 +64,7 @@ class Partial:
                     "playable up to where it stopped); it is kept"
                 )
             except OSError as error:
-                raise SinkOpenError(f"cannot write {self.final}: {(error.strerror or str(error)).lower()}") from error
+                raise SinkOpenError(f"cannot write {self.final}: {unwritten(error)}") from error
             else:
                 try_lock(self._lock)
                 return path
@@ -129,7 +130,7 @@ class Named:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise SinkOpenError(f"cannot write {wanted}: {(error.strerror or str(error)).lower()}") from error
+                raise SinkOpenError(f"cannot write {wanted}: {unwritten(error)}") from error
             return
         raise SinkOpenError(f"cannot write {wanted}: 1000 files of that name lie there; remove them")
 

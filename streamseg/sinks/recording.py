@@ -14,7 +14,7 @@ from typing import Any
 
 from streamseg.errors import ConfigError, SinkAbsentError, SinkOpenError, SinkWriteError
 from streamseg.frame import Output, Packet, VideoInfo
-from streamseg.libav import reason
+from streamseg.libav import unwritten
 from streamseg.sinks.encoders import choose_container, choose_encoding
 from streamseg.sinks.kept import KeptTracks
 from streamseg.sinks.partial import Named
@@ -255,7 +255,7 @@ class RecordingSink:
             # Or a single file could outgrow the limit.
             self._too_large = bool(current and self._max_bytes and current.stat().st_size > self._max_bytes // 4)
         except OSError as error:
-            raise SinkWriteError(f"cannot write {self._path}: {reason(error)}") from error
+            raise SinkWriteError(f"cannot write {self._path}: {unwritten(error)}") from error
 
     def _no_room(self) -> str:
         free, wanted = size_words(self._files.free_bytes()), size_words(self._min_free_bytes)
