@@ -61,6 +61,13 @@ def test_a_network_that_was_trained_on_minus_one_to_one(tmp_path, layout, told_b
     assert alpha[:, 17:].max() < 1e-5
 
 
+@pytest.mark.parametrize("std", [(0.5, 0.0, 0.5), (0.5, 0.5, float("nan"))])
+def test_nothing_is_divided_by_zero(std):
+    with pytest.raises(ModelLoadError, match=r"mean and std .* must be numbers, std not 0") as caught:
+        Preprocess((0.5, 0.5, 0.5), std)
+    assert caught.value.exit_code == 2
+
+
 def test_an_input_that_keeps_the_proportions(tmp_path):
     path = networks.matte(tmp_path / "m.onnx")
     alpha = load_segmenter(path, threads=1, preprocess=Preprocess(letterbox=True))(red_left()).matte()

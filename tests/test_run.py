@@ -626,6 +626,15 @@ def test_help_and_version(capsys) -> None:
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
+def test_doctor_names_a_damaged_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "selfie.onnx").write_bytes(b"cut off")
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "FAIL  models at hand: selfie.onnx is no ONNX file, or is damaged\n      -> pull or import it again" in said
+
+
 def test_doctor_and_devices_answer(capsys) -> None:
     assert main(["devices"]) == 0
     code = main(["doctor"])

@@ -16,7 +16,8 @@ import av
 
 import streamseg
 from streamseg.app import versions
-from streamseg.errors import ConfigError
+from streamseg.errors import ConfigError, ModelLoadError
+from streamseg.segment.inspect import inspect_onnx
 from streamseg.segment.ladder import probe
 from streamseg.segment.store import local_models
 from streamseg.sinks.encoders import probe_encoders
@@ -204,6 +205,12 @@ def _providers() -> Iterator[Finding]:
 def _models() -> Finding:
     found = local_models()
     names = ", ".join(sorted(found)) or "none yet"
+    for path, _ in found.values():
+        try:
+            inspect_onnx(path)
+        except ModelLoadError as error:
+            wrong, _, remedy = str(error).partition("; ")
+            return Finding("models at hand", False, wrong, remedy)
     remedy = "" if found else "`streamseg models pull selfie`, or run anything: --model auto fetches it"
     return Finding("models at hand", bool(found), names, remedy, optional=True)
 

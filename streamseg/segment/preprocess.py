@@ -30,6 +30,12 @@ class Preprocess:
     swapped: bool = False
     letterbox: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise `ModelLoadError` for what nothing can be divided by."""
+        if 0 in self.std or not np.isfinite([*self.mean, *self.std]).all():
+            given = f"{','.join(map(str, self.mean))} and {','.join(map(str, self.std))}"
+            raise ModelLoadError(f"mean and std of a network's input must be numbers, std not 0, not {given}")
+
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Preprocess:
         """From the keys `mean`, `std` (JSON lists), `channel_order` ("rgb" or "bgr") and `letterbox` ("true").
