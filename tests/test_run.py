@@ -139,6 +139,15 @@ def test_a_video_behind_keeps_its_own_rate_and_repeats(clip: Path, network: Path
     assert shades == [n // 3 % 3 for n in range(20)]
 
 
+def test_a_video_as_an_image_behind_stands_still_and_that_is_said(
+    clip: Path, network: Path, tmp_path: Path, capsys
+) -> None:
+    for behind, said in ((clip, True), (tmp_path / "one.png", False)):
+        cv2.imwrite(str(tmp_path / "one.png"), np.zeros((20, 20, 3), np.uint8))
+        assert run(clip, "-o", tmp_path / "o.mkv", "--background", f"image:{behind}", "--model", network) == 0
+        assert (f"video:{behind} plays it" in capsys.readouterr().err) == said
+
+
 def test_transparent_png_and_video(clip: Path, network: Path, tmp_path: Path) -> None:
     assert run(clip, "-o", tmp_path / "f_%03d.png", "--background", "transparent", "--model", network, "--quiet") == 0
     pictures = sorted(tmp_path.glob("f_*.png"))

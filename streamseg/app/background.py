@@ -201,6 +201,8 @@ def _backdrop(
                 still.close()
             for notice in still.notices:
                 say(f"{value}: {notice}")
+            if still.info.frame_count != 1:
+                say(f"{value} holds more than one picture, and the first stands behind; video:{value} plays it")
             if picture is None:
                 raise ConfigError(f"background {value} holds no picture; choose another image")
             return Pictures(lambda at_s: picture, settings.background.fit)
