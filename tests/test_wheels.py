@@ -51,6 +51,20 @@ def test_the_file_is_verified_and_then_left_alone(tmp_path: Path) -> None:
     assert visible(tmp_path / "out") == ["picture.bin"]
 
 
+def test_what_is_here_is_given_from_a_folder_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"here")
+    digest = hashlib.sha256(b"here").hexdigest()
+
+    def unwritable(path: Path, say: object = None) -> None:
+        raise ModelLoadError(f"cannot write {path}")
+
+    monkeypatch.setattr(wheels, "locked", unwritable)
+    assert fetch_from_wheel("tiny==1.0", MEMBER, path, sha256=digest) == digest
+
+
 @pytest.mark.usefixtures("index")
 def test_another_file_than_expected(tmp_path: Path) -> None:
     with pytest.raises(ChecksumError, match=r"picture\.bin from tiny-2\.0-.*: expected sha256"):
