@@ -322,6 +322,18 @@ def test_metadata_that_mp4_and_mov_have_no_place_for_travels_too(sink: str, tmp_
     assert wanted.items() <= found.items()
 
 
+@pytest.mark.parametrize("sink", ["mkv", "mp4", "mov"])
+def test_languages_that_quicktime_spells_otherwise(sink: str, tmp_path: Path) -> None:
+    def set_up(container: Any, stream: Any) -> None:
+        for each in container.streams:
+            each.metadata["language"] = "deu"
+
+    clip = clips.make_clip(tmp_path / "in.mkv", frames=3, sound="aac", set_up=set_up)
+    copy(clip, tmp_path / f"out.{sink}")
+    with av.open(str(tmp_path / f"out.{sink}")) as container:
+        assert {stream.language for stream in container.streams} == {"ger" if sink == "mov" else "deu"}
+
+
 def test_metadata_and_chapters_that_a_broadcast_stream_cannot_hold_are_named(tmp_path: Path) -> None:
     chapters = [{"id": 1, "start": 0, "end": 100, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}}]
     clip = clips.make_clip(tmp_path / "in.mkv", frames=3, metadata={"title": "x"}, chapters=chapters)
@@ -329,7 +341,9 @@ def test_metadata_and_chapters_that_a_broadcast_stream_cannot_hold_are_named(tmp
     assert notices == ["1 chapters and metadata (title) left out: mpegts cannot hold that; write .mkv to keep it"]
 
 
-@pytest.mark.parametrize(("source", "sink"), [("mkv", "mkv"), ("mkv", "mp4"), ("mp4", "mkv"), ("mkv", "mov")])
+@pytest.mark.parametrize(
+    ("source", "sink"), [("mkv", "mkv"), ("mkv", "mp4"), ("mp4", "mkv"), ("mp4", "mp4"), ("mkv", "mov")]
+)
 def test_what_is_said_of_the_picture_travels(source: str, sink: str, tmp_path: Path) -> None:
     def set_up(container: Any, stream: Any) -> None:
         stream.metadata.update({"language": "fra", "title": "Bild"})
@@ -341,8 +355,7 @@ def test_what_is_said_of_the_picture_travels(source: str, sink: str, tmp_path: P
         picture = container.streams.video[0]
         assert picture.language == "fra"
         assert picture.disposition & av.stream.Disposition.default
-        if source == sink == "mkv":  # MP4 has no titles of tracks
-            assert picture.metadata["title"] == "Bild"
+        assert picture.metadata.get("title", picture.metadata.get("name")) == "Bild"
 
 
 def test_brands_and_statistics_of_the_source_do_not_travel(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ class VideoFile:
             self._name_what_is_lost(metadata, len(info.chapters))
         if copy:
             self._container.metadata.update(metadata)
-            self._stream.metadata.update(stream_metadata(dict(info.picture_metadata)))
+            self._stream.metadata.update(stream_metadata(dict(info.picture_metadata), format_name))
             self._stream.disposition = Disposition(info.disposition)
             if info.chapters:
                 self._container.set_chapters(list(info.chapters))

@@ -18,6 +18,16 @@ __all__ = ["CopiedTracks", "stream_metadata"]
 
 # What muxers write by themselves, or what is only true of the file it came from.
 _OWN_KEYS = frozenset({"duration", "encoder", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
+# The library drops any other spelling there.
+_QUICKTIME_LANGUAGES = {
+    "deu": "ger",
+    "ell": "gre",
+    "isl": "ice",
+    "nld": "dut",
+    "sqi": "alb",
+    "swe": "sve",
+    "zho": "chi",
+}
 # Whoever writes these says what is to be played.
 _WITH_EDIT_LISTS = frozenset({"mp4", "mov"})
 _GET_GOING_S = Fraction(1, 10)
@@ -35,13 +45,17 @@ _PACKETISED = frozenset({"aac", "ac3", "mp2", "mp3", "opus", "pcm_alaw", "pcm_mu
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
 
-def stream_metadata(metadata: dict[str, str]) -> dict[str, str]:
-    """Without what is no longer true in another file."""
+def stream_metadata(metadata: dict[str, str], format_name: str = "") -> dict[str, str]:
+    """Without what is no longer true in another file; languages as the container spells them."""
     kept = {}
     for key, value in metadata.items():
         low = key.lower()
-        if low not in _OWN_KEYS and not low.startswith("_statistics") and low.split("-")[0] not in _OWN_KEYS:
-            kept[key] = value
+        if low in _OWN_KEYS or low.startswith("_statistics") or low.split("-")[0] in _OWN_KEYS:
+            continue
+        if low == "language" and format_name == "mov":
+            value = _QUICKTIME_LANGUAGES.get(value, value)
+        # MP4's title of a track is read under one word and written from the other.
+        kept["title" if key == "name" and "title" not in metadata else key] = value
     return kept
 
 
@@ -167,7 +181,7 @@ def _add(container: Any, track: Track) -> Any:
         stream = container.add_stream_from_template(template, opaque=True)
     if _needs_config(container, track):
         stream.codec_context.extradata = _aac_config(template.codec_context)
-    stream.metadata.update(stream_metadata(dict(template.metadata)))
+    stream.metadata.update(stream_metadata(dict(template.metadata), container.format.name))
     stream.disposition = template.disposition
     return stream
 
