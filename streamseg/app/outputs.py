@@ -32,7 +32,9 @@ def output_urls(settings: Settings, say: Callable[[str], None]) -> list[str]:
         ConfigError: there is no source, or nothing suits it.
     """
     if not settings.source.url:
-        raise ConfigError("no source: name a video file, an image, a folder, a glob or - for standard input")
+        raise ConfigError(
+            "no source: name a video file, an image, a folder, a glob, a camera, a stream or - for standard input"
+        )
     if settings.output.sinks:
         return list(settings.output.sinks)
     output, events = settings.output, settings.events
