@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from streamseg.engine import Unblocked
@@ -96,3 +99,13 @@ def test_a_log_that_nobody_reads_does_not_hold_a_run(source: str, pipe: tuple[in
     command = [sys.executable, "-m", "streamseg", "run", source, "-o", "null:", "--model", str(network)]
     done = subprocess.run(command, stderr=pipe[1], timeout=60)
     assert done.returncode == (0 if source.startswith("test:") else 2)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_run_without_standard_error(live: bool, tmp_path: Path) -> None:
+    source = "test:?size=64x36&fps=30&frames=20" if live else str(tmp_path / "in.png")
+    cv2.imwrite(str(tmp_path / "in.png"), np.zeros((36, 64), np.uint8))
+    network = networks.matte(tmp_path / "red.onnx", size=64, alone=True)
+    command = [sys.executable, "-m", "streamseg", "run", source, "-o", "null:", "--model", str(network)]
+    done = subprocess.run(["sh", "-c", f"{shlex.join(command)} 2>&-"], stdout=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stdout) == (0, b"")

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from streamseg.child import own_environment
 from streamseg.cli import run
 from streamseg.cli.ledger import Entry, Ledger, fingerprint, replace_text
-from streamseg.cli.log import tell
+from streamseg.cli.log import on_terminal, tell
 from streamseg.errors import ConfigError, SinkOpenError, redact
 from streamseg.sources.grouping import group, video_files
 from streamseg.sources.images import has_pictures, is_picture, picture_files
@@ -361,7 +361,7 @@ class _Signals:
 @contextmanager
 def _shown(total: int, *, quiet: bool) -> Iterator[Callable[[str, int], None]]:
     """How far the whole is: a bar on a terminal, a line for each video elsewhere."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not on_terminal():
         yield lambda line, through: tell(f"{through}/{total} {line}") if line else None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from streamseg.engine import Unblocked, stream_name
 from streamseg.errors import redact
 
-__all__ = ["Voice", "logged", "tell"]
+__all__ = ["Voice", "logged", "on_terminal", "tell"]
 
 
 # So long a reader that still reads may take for the last lines.
@@ -29,6 +30,11 @@ def tell(line: str) -> None:
     """One line to the user, on standard error."""
     _told.say(redact(line))
     _told.drain(_LAST_S)
+
+
+def on_terminal() -> bool:
+    """Whether standard error is a terminal; it may also be closed."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 class Voice:

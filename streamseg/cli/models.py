@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRem
 from rich.progress import Progress as Bars
 
 from streamseg.cli import quantize
+from streamseg.cli.log import on_terminal
 from streamseg.errors import ConfigError, ModelLoadError
 from streamseg.segment.cache import read_records
 from streamseg.segment.download import Progress
@@ -227,7 +228,7 @@ def _say(args: argparse.Namespace) -> Any:
 @contextmanager
 def _bars(args: argparse.Namespace) -> Iterator[Progress]:
     """A bar for each download on a terminal; elsewhere the lines that are said anyway must do."""
-    if args.quiet or not sys.stderr.isatty():
+    if args.quiet or not on_terminal():
         yield lambda name, done, total: None
         return
     columns = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streamseg.cli.log import tell
+from streamseg.cli.log import on_terminal, tell
 
 __all__ = ["Show", "progress", "status_line"]
 
@@ -39,7 +38,7 @@ def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Show]:
     """
     if quiet:
         yield lambda done: None
-    elif sys.stderr.isatty():
+    elif on_terminal():
         with _bar(label, total) as show:
             yield show
     else:
@@ -57,7 +56,7 @@ def status_line(status: Callable[[], str], say: Callable[[str], None]) -> Iterat
     Yields:
         to be called as often as you like.
     """
-    if sys.stderr.isatty():
+    if on_terminal():
         with Console(stderr=True).status("") as spinner:
             yield lambda: spinner.update(escape(status()))
         return
