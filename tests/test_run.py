@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import json
@@ -408,6 +409,21 @@ def interrupt(
     finally:
         process.kill()
     return process.returncode, said
+
+
+def test_an_interrupt_that_a_library_swallows_while_it_is_imported_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    def parse(argv: object) -> argparse.Namespace:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return argparse.Namespace(function=ran.append)
+
+    monkeypatch.setattr("streamseg.cli._parse", parse)
+    before = signal.getsignal(signal.SIGINT)
+    assert main([]) == 130
+    assert ran == []
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_an_interrupt_ends_a_run_whose_input_is_silent(network: Path, tmp_path: Path) -> None:

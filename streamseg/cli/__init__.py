@@ -37,8 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: SIGTERM came, and the command has no way of its own to end; what it had begun is tidied up.
     """
     try:
-        with _tidying():
+        with _tidying() as interrupted:
             args = _parse(argv)
+            if interrupted:  # and a library that was being imported has swallowed it
+                return 130
             return int(args.function(args))
     except KeyboardInterrupt:
         return 130
@@ -69,8 +71,17 @@ def _tell(line: str) -> None:
 
 
 @contextmanager
-def _tidying() -> Iterator[None]:
-    """Within, SIGTERM is an exception: by itself it ends the process, with temporary folders and children left."""
+def _tidying() -> Iterator[Sequence[int]]:
+    """Within, SIGTERM is an exception: by itself it ends the process, with temporary folders and children left.
+
+    Yields:
+        the interrupts that came, whoever caught the exception.
+    """
+    interrupts: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        interrupts.append(number)
+        raise KeyboardInterrupt
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
@@ -78,11 +89,16 @@ def _tidying() -> Iterator[None]:
     try:
         before = signal.signal(signal.SIGTERM, end)
     except ValueError:  # not the main thread, which alone hears of signals
-        yield
+        yield interrupts
         return
+    heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if heard:
+        signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        yield interrupts
     finally:
+        if heard:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, before)
 
 
