@@ -90,8 +90,6 @@ class ModelLoadError(ModelError):
 class ModelAbsentError(ModelLoadError):
     """It cannot be fetched now, as the network or a server is away; trying again may help."""
 
-    exit_code = 1  # no mistake of the user: a service manager shall start it again
-
 
 class InferenceError(ModelError):
     """The network failed on a frame."""

@@ -740,3 +740,28 @@ def test_streams_that_come_and_go_are_named(clip: Path, network: Path, tmp_path:
         assert said == []
     finally:
         fleet.discard()
+
+
+@pytest.mark.parametrize(("source", "code"), [("clip", 2), ("test:?size=64x36&fps=30", 1)])
+def test_a_network_that_cannot_be_fetched_is_final_for_a_file_and_not_for_a_camera(
+    source: str,
+    code: int,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("STREAMSEG_MODELS", raising=False)
+    monkeypatch.setenv("STREAMSEG_CACHE", str(tmp_path / "cache"))
+    nowhere = "http://127.0.0.1:9"
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, nowhere)
+    for name, value in (("INDEX_URL", nowhere), ("RETRIES", "0"), ("NO_INDEX", ""), ("EXTRA_INDEX_URL", "")):
+        monkeypatch.setenv(f"PIP_{name}", value)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    assert run(clip if source == "clip" else source, "-o", "out.mkv", "--model", "selfie", "--quiet") == code
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("streamseg: cannot pull selfie: ")
+    assert list(tmp_path.glob("out*")) == []

@@ -20,7 +20,14 @@ from streamseg.app import Fleet, Run
 from streamseg.cli.log import Voice, logged
 from streamseg.cli.progress import progress, status_line
 from streamseg.config import Settings, load_runs
-from streamseg.errors import ConfigError, PipelineStuckError, SinkWriteError, StreamsegError, redact
+from streamseg.errors import (
+    ConfigError,
+    ModelAbsentError,
+    PipelineStuckError,
+    SinkWriteError,
+    StreamsegError,
+    redact,
+)
 from streamseg.sinks.partial import Partial
 from streamseg.sources import is_live_url
 from streamseg.web.notify import Notifier
@@ -183,11 +190,17 @@ def _run(args: argparse.Namespace) -> int:
         return settings
 
     voice = Voice(quiet=args.quiet, as_json=args.log_json)
+    settings: Mapping[str, Settings] = {}
     try:
-        return execute(load(), voice, protected=[args.config] if args.config else [], reload=load)
+        settings = load()
+        return execute(settings, voice, protected=[args.config] if args.config else [], reload=load)
     except PipelineStuckError:
         raise  # the program has to end at once
     except StreamsegError as error:
+        if isinstance(error, ModelAbsentError) and any(is_live_url(own.source.url) for own in settings.values()):
+            error.exit_code = (
+                1  # for the user of a file it is final; a service manager shall start a camera's run again
+            )
         if not args.log_json:
             raise
         voice.event("error", str(error))
