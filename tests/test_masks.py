@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from streamseg.pixels.letterbox import Placement
-from streamseg.pixels.masks import box_mask, box_probability, boxes_in_cells, fit_frame, sigmoid
+from streamseg.pixels.masks import box_mask, box_probability, boxes_in_cells, fill_unsure, fit_frame, sigmoid
 
 SIZES = [
     ((1280, 720), (640, 640)),
@@ -155,3 +155,37 @@ def test_sigmoid_neither_overflows_nor_saturates_early():
     with np.errstate(all="raise", under="ignore"):
         got = sigmoid(values)
     assert np.allclose(got, [[0, 0, 1 / (1 + np.exp(5)), 0.5, 1 / (1 + np.exp(-5)), 1, 1]], atol=1e-6)
+
+
+def body(part: np.ndarray, x: int = 14, y: int = 12) -> np.ndarray:
+    """A sure subject, 20 cells wide, with an unsure rim in a clear picture of 30 by 40 cells, and a part in it."""
+    opacity = np.zeros((30, 40), np.float32)
+    opacity[3:30, 7:29] = 0.5
+    opacity[4:30, 8:28] = 0.95
+    opacity[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return opacity
+
+
+def test_a_badge_on_a_chest_is_filled() -> None:
+    badge = np.array([[0.8, 0.7, 0.8], [0.7, 0.3, 0.6]], np.float32)
+    opacity = body(badge)
+    fill_unsure(opacity)
+    assert (opacity == body(np.ones_like(badge))).all(), "and all else stays"
+
+
+@pytest.mark.parametrize(
+    "opacity",
+    [
+        pytest.param(body(np.array([[0.8, 0.7, 0.8], [0.7, 0.1, 0.6]], np.float32)), id="clear within"),
+        pytest.param(body(np.full((2, 3), 0.5, np.float32), x=26), id="open to the side"),
+        pytest.param(body(np.full((8, 3), 0.5, np.float32), x=10), id="behind an arm that is no wider"),
+        pytest.param(body(np.full((8, 2), 0.5, np.float32), y=22), id="cut off by the picture"),
+        pytest.param(np.zeros((30, 40), np.float32), id="nobody"),
+        pytest.param(np.ones((30, 40), np.float32), id="somebody everywhere"),
+        pytest.param(np.full((30, 40), 0.5, np.float32), id="nothing sure"),
+    ],
+)
+def test_what_may_show_the_background_stays(opacity: np.ndarray) -> None:
+    filled = opacity.copy()
+    fill_unsure(filled)
+    assert (filled == opacity).all()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.pixels.letterbox import Placement
-from streamseg.pixels.masks import box_mask, box_probability, boxes_in_cells, fit_frame
+from streamseg.pixels.masks import box_mask, box_probability, boxes_in_cells, fill_unsure, fit_frame
 
 __all__ = ["CarriedInstances", "ClassMap", "InstanceMask", "Instances", "Matte", "Segmentation"]
 
@@ -77,7 +77,9 @@ class Instances:
         union = np.zeros(grid_hw, np.float32)
         for window, opacity in parts:
             np.maximum(union[window], opacity, out=union[window])
-        return fit_frame(union, self.placement)
+        matte = fit_frame(union, self.placement)
+        fill_unsure(matte)
+        return matte
 
     def pick(self, kept: NDArray[np.bool_]) -> Instances:
         """Those where `kept`, (n,), is true."""
