@@ -197,10 +197,9 @@ def _run(args: argparse.Namespace) -> int:
     except PipelineStuckError:
         raise  # the program has to end at once
     except StreamsegError as error:
+        # For the user of a file it is final; a service manager shall start a camera's run again.
         if isinstance(error, ModelAbsentError) and any(is_live_url(own.source.url) for own in settings.values()):
-            error.exit_code = (
-                1  # for the user of a file it is final; a service manager shall start a camera's run again
-            )
+            error.exit_code = 1
         if not args.log_json:
             raise
         voice.event("error", str(error))
