@@ -94,19 +94,30 @@ class RtspServer:
 
     def wait_for(self, text: str, timeout_s: float) -> str:
         """The first line that it prints from now on with `text` in it."""
+        return self.wait_for_all([text], timeout_s)[0]
+
+    def wait_for_all(self, texts: Sequence[str], timeout_s: float) -> list[str]:
+        """The first lines that it prints from now on with each of `texts` in it, whichever comes first."""
         assert self._process is not None
         assert self._process.stdout is not None
         until_s = time.monotonic() + timeout_s
+        found: dict[str, str] = {}
+        printed: list[str] = []
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while True:
                 while b"\n" in self._text:
                     line, _, self._text = self._text.partition(b"\n")
-                    if text in line.decode():
-                        return line.decode()
+                    printed.append(line.decode())
+                    for text in texts:
+                        if text in printed[-1]:
+                            found.setdefault(text, printed[-1])
+                    if len(found) == len(set(texts)):
+                        return [found[text] for text in texts]
                 left_s = until_s - time.monotonic()
                 came = selector.select(max(0.0, left_s))
-                assert came, f"the RTSP server did not print {text!r}"
+                missing = [text for text in texts if text not in found]
+                assert came, f"the RTSP server did not print {missing}, but {printed}"
                 more = os.read(self._process.stdout.fileno(), 65536)
                 assert more, f"the RTSP server ended with code {self._process.wait()}"
                 self._text += more
