@@ -57,5 +57,7 @@ def _section_doc(section: str) -> str:
 
 if __name__ == "__main__":
     root = Path(__file__).parent.parent
+    if not (root / "pyproject.toml").is_file():
+        raise SystemExit(f"{root} is no checkout of streamseg: run this where configs/ and docs/ are")
     (root / "configs" / "full.yaml").write_text(full_yaml(), "utf-8")
     (root / "docs" / "configuration.md").write_text(markdown(), "utf-8")

@@ -256,10 +256,19 @@ def test_results_leave_the_close_look_out_and_say_so(
     assert "temporal.roi is left out: the results tell of whole pictures" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("keep", "person", "car"), [("person", 255, 0), ("car", 0, 255), ("person,car", 255, 255)])
-def test_only_the_kept_classes_stay(keep: str, person: int, car: int, clip: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("keep", "person", "car"),
+    [
+        (["--keep", "person"], 255, 0),
+        (["--keep", "car"], 0, 255),
+        (["--keep", "person,car"], 255, 255),
+        (["--keep", "person", "--keep=car"], 255, 255),
+    ],
+    ids=["person", "car", "both", "both, in two options"],
+)
+def test_only_the_kept_classes_stay(keep: list[str], person: int, car: int, clip: Path, tmp_path: Path) -> None:
     matte = tmp_path / "m.mkv"
-    assert run(clip, "--matte", matte, "--keep", keep, "--model", yolo(tmp_path / "y.onnx"), "--quiet") == 0
+    assert run(clip, "--matte", matte, *keep, "--model", yolo(tmp_path / "y.onnx"), "--quiet") == 0
     with av.open(str(matte)) as container:
         first = next(container.decode(video=0)).to_ndarray(format="gray")
     assert (first[90, 80], first[90, 240]) == (person, car)

@@ -95,6 +95,16 @@ _TASKS = {
 }
 
 
+class _Joined(argparse.Action):
+    """A list with commas, given once or in several parts."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if before is None else f"{before},{values}")
+
+
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("run", help="run a video or pictures through the pipeline")
@@ -123,10 +133,14 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--fit", choices=["cover", "contain", "stretch"], help="how a background fills the picture")
     parser.add_argument("--model", metavar="auto|NAME|PATH", help="the network: of models list, or an ONNX file (auto)")
     parser.add_argument("--provider", metavar="NAME", help="auto, cpu, cuda, tensorrt, ...")
-    parser.add_argument("--keep", metavar="CLASS,...", help="classes that stay in the picture (person)")
+    parser.add_argument(
+        "--keep", metavar="CLASS,...", action=_Joined, help="classes that stay in the picture (person); repeatable"
+    )
     parser.add_argument("--keep-largest", action="store_true", default=None, help="only the largest of them")
     parser.add_argument("--mode", metavar="MODE", help="frames the network looks at: every, keyframes:N or auto")
-    parser.add_argument("--classes", metavar="CLASS,...", help="task instances: classes that are painted (all)")
+    parser.add_argument(
+        "--classes", metavar="CLASS,...", action=_Joined, help="task instances: classes that are painted (all)"
+    )
     parser.add_argument("--users", metavar="NAME|PATH", help="task lanes: a network that finds road users")
     parser.add_argument("--telemetry", metavar="FILE", help="task lanes: GPX, NMEA or CSV (beside or in the video)")
     parser.add_argument("--telemetry-offset", type=float, metavar="S", help="seconds that its clock is ahead")

@@ -21,8 +21,8 @@ from streamseg.pixels.planes import halve
 __all__ = [
     "Field",
     "Flow",
+    "FlowTracker",
     "Match",
-    "Tracker",
     "Warp",
     "Way",
     "confidence",
@@ -199,7 +199,7 @@ class Match(NamedTuple):
     unmoved: Floats
 
 
-class Tracker:
+class FlowTracker:
     """Matches small lumas and fetches what is known there; its buffers are reused.
 
     Lumas are (h, w) uint8 of one size, that of `flow_wh`.

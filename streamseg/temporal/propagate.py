@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Plane
-from streamseg.pixels.flow import Tracker, Way, fit_field, flow_wh, small_luma
+from streamseg.pixels.flow import FlowTracker, Way, fit_field, flow_wh, small_luma
 
 __all__ = ["Carried", "Layers", "Propagator", "move_boxes"]
 
@@ -79,7 +79,7 @@ class Propagator:
         self._two_sided = two_sided
         self._unsure_limit = unsure_limit or (_UNSURE_LIMIT_TWO_SIDED if two_sided else _UNSURE_LIMIT)
         self._longest_s = longest_s
-        self._tracker = Tracker()
+        self._tracker = FlowTracker()
         self._key: tuple[Layers, Plane] | None = None
         self._pending: list[_Pending] = []
         self._newest: tuple[Plane, Way] | None = None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.frame import Plane
-from streamseg.pixels.flow import Tracker, flow_wh, small_luma
+from streamseg.pixels.flow import FlowTracker, flow_wh, small_luma
 
 __all__ = ["FlowFusion", "HalfLife", "OneEuro", "Smoother", "Uncertainty"]
 
@@ -156,7 +156,7 @@ class FlowFusion:
         if half_life_s <= 0:
             raise ValueError(f"half_life_s must be positive, not {half_life_s}")
         self._half_life_s = half_life_s
-        self._tracker = Tracker()
+        self._tracker = FlowTracker()
         self._previous: tuple[_Matte, Plane] | None = None
 
     def __call__(self, matte: _Matte, luma: Plane, dt_s: float) -> _Matte:
