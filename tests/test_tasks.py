@@ -200,6 +200,37 @@ def test_a_reload_widens_the_classes_and_changes_how_they_are_painted(task: str,
         fleet.discard()
 
 
+@pytest.mark.parametrize("first", ["person", "car"])
+@pytest.mark.parametrize("task", ["instances", "lanes"])
+def test_a_reload_keeps_the_numbers(task: str, first: str, still: Path, coco: Path) -> None:
+    arguments = {"source.url": str(still), "output.sinks": ["null:"], "task": task, "temporal.mode": "every"}
+    arguments["model.name" if task == "instances" else "lanes.users"] = str(coco)
+
+    def load(*given: str) -> Mapping[str, Settings]:
+        return load_runs(None, given, arguments)
+
+    fleet = Fleet(load(f"instances.classes={first}"), lambda line: None)
+    try:
+        (one,) = fleet.runs.values()
+        frame = open_source(str(still)).read()
+        assert frame is not None
+
+        def numbers() -> dict[str, int]:
+            found = one.networks[-1].pool.submit(frame).result()
+            beside = None if task == "instances" else found
+            for _ in range(10):
+                output = one.task(Seen(frame, None if beside else found, 0.1, 0.1, beside))
+            told = one.task.record(output)["instances" if task == "instances" else "road_users"]
+            return {each["class"]: each["track"] for each in told}
+
+        assert numbers() == {first: 1}
+        fleet.change(load("instances.classes=person,car", "instances.show=boxes"))
+        second = "car" if first == "person" else "person"
+        assert numbers() == {first: 1, second: 2}
+    finally:
+        fleet.discard()
+
+
 def test_settings_of_instances_reach_the_road_users(still: Path, coco: Path, tmp_path: Path) -> None:
     def users(*args: object) -> set[str]:
         assert run(still, "--task", "lanes", "--users", coco, "--results", tmp_path / "r.jsonl", *args) == 0
