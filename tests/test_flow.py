@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from streamseg.frame import Plane
-from streamseg.pixels.flow import Flow, Tracker, Warp, confidence, fit_field, flow_wh, residual, small_luma
+from streamseg.pixels.flow import Flow, FlowTracker, Warp, confidence, fit_field, flow_wh, residual, small_luma
 
 
 def scene(seed: int = 1, height: int = 180, width: int = 320) -> NDArray[np.float64]:
@@ -41,7 +41,7 @@ def test_ways_are_joined_end_to_end() -> None:
     """A camera that moves right by 4 px and then down by 6: there and back, in px of half the size."""
     first = scene()
     lumas = [as_luma(picture) for picture in (first, moved(first, 4, 0), moved(first, 4, 6))]
-    tracker = Tracker()
+    tracker = FlowTracker()
     way = tracker.joined(tracker.way(lumas[2], lumas[1]), tracker.way(lumas[1], lumas[0]))
     for field, sign in ((way.forward, -1), (way.backward, 1), (way.reversed().forward, 1)):
         assert field.shape == (90, 160, 2)
@@ -92,7 +92,7 @@ def test_confidence_is_high_where_the_flow_is_right_and_low_where_something_appe
     here = moved(there, 4, 1)
     here[60:120, 200:260] = scene(9)[60:120, 200:260]  # was nowhere before
     before, now = as_luma(there), as_luma(here)
-    field, trust, along, unmoved = Tracker().match(now, before)
+    field, trust, along, unmoved = FlowTracker().match(now, before)
     assert trust.shape == along.shape == unmoved.shape == (90, 160)
     assert trust.dtype == np.float32
     assert trust.min() >= 0
