@@ -25,7 +25,7 @@ BROWSER = Holder(12, "firefox", "both")
 
 
 def device(number: int, name: str = "Cam", **other: Any) -> Loopback:
-    given = {"readable": True, "takes_writer": True, "exclusive_caps": True, "size_wh": None, "holders": ()} | other
+    given = {"takes_writer": True, "exclusive_caps": True, "size_wh": None, "holders": ()} | other
     return Loopback(f"/dev/video{number}", name, **given)
 
 

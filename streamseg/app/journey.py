@@ -94,7 +94,6 @@ class EventLog:
         self._ended: list[Event] = []
         self._pictures: dict[tuple[object, ...], bytes] = {}
         self._speeds: list[tuple[float, float, bool]] = []
-        self._begin_s: float | None = None
         self._last_s = 0.0
         self._tables: list[_Table] = []
         self._most = _MOST_REMEMBERED if source.info.live else math.inf

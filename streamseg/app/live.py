@@ -280,13 +280,11 @@ class Demand:
 
     Args:
         linger_s: that while.
-        clock: monotonic seconds.
     """
 
-    def __init__(self, linger_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, linger_s: float) -> None:
         self._watched: Callable[[], bool] = lambda: False
         self._linger_s = linger_s
-        self._clock = clock
         self._last: float | None = None
 
     def ask(self, watched: Callable[[], bool]) -> None:
@@ -295,7 +293,7 @@ class Demand:
 
     def __call__(self) -> bool:
         """Whether somebody wants pictures now."""
-        now = self._clock()
+        now = time.monotonic()
         if self._watched():
             self._last = now
         return self._last is not None and now - self._last <= self._linger_s

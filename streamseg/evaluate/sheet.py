@@ -18,6 +18,7 @@ Picture = NDArray[np.uint8]
 
 _TILE_PX = 426
 _CAPTION_PX = 24
+_COLUMNS = 3
 # BGR
 _RIGHT, _EXTRA, _MISSED = (80, 170, 60), (60, 60, 220), (230, 140, 40)
 
@@ -42,21 +43,20 @@ def overlay(picture: Picture, found: Mask, truth: Mask | None = None) -> Picture
     return cv2.addWeighted(base, 0.55, paint, 0.45, 0)
 
 
-def write_sheet(path: Path, tiles: Sequence[tuple[str, Picture]], columns: int = 3) -> None:
-    """Write captioned pictures as one PNG.
+def write_sheet(path: Path, tiles: Sequence[tuple[str, Picture]]) -> None:
+    """Write captioned pictures as one PNG, three side by side.
 
     Args:
         path: where.
         tiles: caption and (H, W, 3) uint8 BGR picture, of any sizes, at least one.
-        columns: how many stand side by side.
 
     Raises:
         SinkWriteError: it cannot be written.
     """
     rows = []
-    for first in range(0, len(tiles), columns):
-        row = [_tile(caption, picture) for caption, picture in tiles[first : first + columns]]
-        row += [np.zeros_like(row[0])] * (min(columns, len(tiles)) - len(row))
+    for first in range(0, len(tiles), _COLUMNS):
+        row = [_tile(caption, picture) for caption, picture in tiles[first : first + _COLUMNS]]
+        row += [np.zeros_like(row[0])] * (min(_COLUMNS, len(tiles)) - len(row))
         height = max(tile.shape[0] for tile in row)
         rows.append(np.hstack([cv2.copyMakeBorder(t, 0, height - t.shape[0], 0, 0, cv2.BORDER_CONSTANT) for t in row]))
     _, code = cv2.imencode(".png", np.vstack(rows))

@@ -22,6 +22,8 @@ __all__ = ["Lateness", "Steadiness", "lateness", "steadiness"]
 _STILL_LEVELS = 3.0
 # What times that ought to be equal may differ by.
 _TICK_S = 1e-6
+# A change that a matte has not followed after this is missed.
+_WITHIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,6 @@ def lateness(
     times_s: Sequence[float],
     *,
     settle_s: float = 0.1,
-    within_s: float = 0.5,
 ) -> Lateness:
     """How late a matte is, against what the network said of every frame, or the truth.
 
@@ -127,7 +128,6 @@ def lateness(
         reference: n of the same shape.
         times_s: of each frame, rising.
         settle_s: see above.
-        within_s: a change not followed in this time is missed.
     """
     n = len(times_s)
     ours = np.stack([matte > 127 for matte in found])
@@ -142,20 +142,20 @@ def lateness(
         open_ = changed & (ours[at] != theirs[at])
         count += int(np.count_nonzero(changed))
         later = at + 1
-        while open_.any() and later < n and times[later] - times[at] <= within_s + _TICK_S:
+        while open_.any() and later < n and times[later] - times[at] <= _WITHIN_S + _TICK_S:
             followed = open_ & ((ours[later] == theirs[at]) | (theirs[later] != theirs[at]))
             waited += np.count_nonzero(followed) * (times[later] - times[at])
             open_ &= ~followed
             later += 1
         missed += int(np.count_nonzero(open_))
-        waited += np.count_nonzero(open_) * within_s
+        waited += np.count_nonzero(open_) * _WITHIN_S
     stale: list[float] = []
     for at in range(1, n):
         first = int(np.searchsorted(times, times[at] - settle_s + _TICK_S, side="right")) - 1
         if first < 1:
             continue
         # Gone at `first` and ever since, there at some time in the span before.
-        earliest = int(np.searchsorted(times, times[first] - within_s - _TICK_S))
+        earliest = int(np.searchsorted(times, times[first] - _WITHIN_S - _TICK_S))
         left = theirs[earliest:first].any(axis=0) & ~theirs[first : at + 1].any(axis=0)
         area = np.count_nonzero(theirs[at])
         if area:

@@ -191,7 +191,6 @@ class LaneFollower:
             tuple(_lines_beside(view, shape, points)) if not self._paint else (),
             offset=float(-shape[MIDDLE] / shape[WIDTH]),
             width=float(shape[WIDTH]),
-            heading=float(shape[HEADING]),
             curvature=float(shape[CURVATURE]),
             horizon_px=horizon,
             vanishing_px=(ahead, horizon),

@@ -29,6 +29,10 @@ _SIGMA_ROAD, _SIGMA_PICTURE = 0.045, 0.0018
 # Places of one marking err together: a hundred of them are not a hundred measurements.
 _INDEPENDENT = 0.12
 _NEAREST_TO_HORIZON = 0.012
+# Places farther from both lines than this, in camera heights across the road, are on neither.
+_GATE = 0.3
+# Of reweighting; the gate narrows to its width from one to the next.
+_ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,14 +44,12 @@ class Fit:
         information: (5, 5), the inverse covariance that the places alone give.
         sides: -1, 0, 1 for each place: on the left line, on none, on the right one.
         support: (left, right) rows with paint on the line, beyond what chance would put there.
-        rows: (left, right) share of the view's rows with paint on the line.
     """
 
     shape: NDArray[np.float64]
     information: NDArray[np.float64]
     sides: NDArray[np.int8]
     support: tuple[float, float]
-    rows: tuple[float, float]
 
 
 def line_x(shape: Floats, place: float, y: Floats) -> NDArray[np.float64]:
@@ -70,9 +72,7 @@ def line_place(shape: Floats, points: Points) -> NDArray[np.float64]:
     return place
 
 
-def fit(
-    points: Points, start: Floats, prior: Floats, prior_information: Floats, *, gate: float = 0.3, rounds: int = 4
-) -> Fit:
+def fit(points: Points, start: Floats, prior: Floats, prior_information: Floats) -> Fit:
     """Fit a shape by iteratively reweighted least squares (Cauchy), beginning at `start`.
 
     Args:
@@ -80,19 +80,17 @@ def fit(
         start: (5,) shape.
         prior: (5,) what is known before,
         prior_information: (5, 5) and how well.
-        gate: places farther from both lines than this, in camera heights across the road, are on neither.
-        rounds: of reweighting.
     """
     shape = np.array(start, np.float64)
     x, y = points.x.astype(np.float64), points.y.astype(np.float64)
     information = np.zeros((5, 5))
-    for turn in range(rounds):
+    for turn in range(_ROUNDS):
         down = np.maximum(y + shape[PITCH], _NEAREST_TO_HORIZON)
         middle = shape[MIDDLE] * down + shape[HEADING] + shape[CURVATURE] / down
         side = np.where(x > middle, 0.5, -0.5)
         residual = x - middle - side * shape[WIDTH] * down
         across = np.abs(residual) / down
-        near = across < gate * (2.0 - turn / max(1, rounds - 1))
+        near = across < _GATE * (2.0 - turn / (_ROUNDS - 1))
         variance = (_SIGMA_ROAD * down) ** 2 + _SIGMA_PICTURE**2
         weight = np.where(near, points.weight * _INDEPENDENT / (variance + residual**2 / 2), 0)
         place = shape[MIDDLE] + side * shape[WIDTH]
@@ -107,7 +105,7 @@ def fit(
 def _judge(points: Points, shape: NDArray[np.float64], information: NDArray[np.float64]) -> Fit:
     down = np.maximum(points.y + shape[PITCH], _NEAREST_TO_HORIZON)
     sides = np.zeros(len(points), np.int8)
-    support, rows = [], []
+    support = []
     for side in (-1, 1):
         off = (points.x - line_x(shape, side * shape[WIDTH] / 2, points.y)) / down
         reach = np.hypot(0.1, 0.004 / down)
@@ -118,5 +116,4 @@ def _judge(points: Points, shape: NDArray[np.float64], information: NDArray[np.f
         beside = (np.abs(off) > 2 * reach) & (np.abs(off) < 5 * reach)
         chance = float(points.weight[beside].sum()) / 3
         support.append(found - chance - 2 * np.sqrt(chance))
-        rows.append(float(np.count_nonzero(paint)) / points.rows)
-    return Fit(shape, information, sides, (support[0], support[1]), (rows[0], rows[1]))
+    return Fit(shape, information, sides, (support[0], support[1]))

@@ -38,7 +38,6 @@ class Lanes:
         others: further lines.
         offset: of the camera from the lane's middle, in lane widths, positive to the right; +-0.5 is on a line.
         width: of the lane, in heights of the camera above the road.
-        heading: of the lane against the camera's axis, in picture heights at the horizon, positive to the right.
         curvature: as the lines' shape in the picture, see `lanes.model`; positive bends to the right.
         horizon_px: the row where the road's lines meet.
         vanishing_px: (x, y) of the camera's direction of travel.
@@ -52,7 +51,6 @@ class Lanes:
     others: tuple[Boundary, ...] = ()
     offset: float | None = None
     width: float | None = None
-    heading: float = 0.0
     curvature: float = 0.0
     horizon_px: float | None = None
     vanishing_px: tuple[float, float] | None = None

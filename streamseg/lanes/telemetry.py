@@ -20,6 +20,8 @@ __all__ = ["Fix", "Telemetry", "read_csv", "read_gpx", "read_nmea"]
 
 _EARTH_M = 6_371_009.0
 _KNOT_M_S = 0.514444
+# Longer than this between two fixes is a gap.
+_GAP_S = 3.0
 # Column names that are understood, and what a value is worth in m/s.
 _TIME = ("time", "timestamp", "utc", "datetime", "date_time")
 _LATITUDE = ("latitude", "lat")
@@ -62,15 +64,11 @@ class Telemetry:
     Args:
         rows: (time_s, latitude, longitude, speed_m_s or nan), in any order.
         skipped: lines that could not be read.
-        gap_s: longer than this between two fixes is a gap.
     """
 
-    def __init__(
-        self, rows: Iterable[tuple[float, float, float, float]], *, skipped: int = 0, gap_s: float = 3.0
-    ) -> None:
+    def __init__(self, rows: Iterable[tuple[float, float, float, float]], *, skipped: int = 0) -> None:
         table = np.array(sorted({row[0]: row for row in rows}.values()), np.float64).reshape(-1, 4)
         self.skipped = skipped
-        self._gap_s = gap_s
         self._time_s: NDArray[np.float64] = table[:, 0]
         self._place: NDArray[np.float64] = table[:, 1:3]
         self._speed = _speeds(table)
@@ -103,7 +101,7 @@ class Telemetry:
         if not len(self) or not self._time_s[0] <= time_s <= self._time_s[-1]:
             return None
         after = int(np.searchsorted(self._time_s, time_s))
-        gap = self._time_s[after] != time_s and self._time_s[after] - self._time_s[after - 1] > self._gap_s
+        gap = self._time_s[after] != time_s and self._time_s[after] - self._time_s[after - 1] > _GAP_S
         latitude, longitude = (float(np.interp(time_s, self._time_s, self._place[:, axis])) for axis in (0, 1))
         return Fix(time_s, latitude, longitude, float(np.interp(time_s, self._time_s, self._speed)), filled=bool(gap))
 

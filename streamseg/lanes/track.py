@@ -38,7 +38,6 @@ class LaneTrack:
         self.state = np.concatenate([first.shape, [0.0, 0.0]])
         self._covariance = np.diag(_FIRST)
         self.sides = confidences(first)
-        self.rows = first.rows
         self.changed = 0
 
     @property

@@ -19,6 +19,10 @@ _X_RANGE, _Y_RANGE = (0.2, 0.8), (0.1, 0.72)
 # Of a camera that looks down from a bridge, the lines meet at the upper edge of these or beyond: so many rows of
 # candidates are asked, and by so much they must have more votes than the place that is expected.
 _TOP, _OVERHEAD = 6, 1.4
+# Of the votes; the camera's mount does not move, so long is steady.
+_HALF_LIFE_S = 4.0
+# Where the point is looked for first, as shares of the picture's size.
+_EXPECTED_XY = (0.5, 0.5)
 
 
 class VanishingPoint:
@@ -26,19 +30,15 @@ class VanishingPoint:
 
     Every edge votes, at each height, for the place where its straight line passes. Lines that lean to the left and to
     the right must agree on a place: one line alone leaves its point open.
-
-    Args:
-        half_life_s: of the votes; the camera's mount does not move, so long is steady.
-        expected: (x, y) as shares of the picture's size where the point is looked for first.
     """
 
-    def __init__(self, half_life_s: float = 4.0, expected: tuple[float, float] = (0.5, 0.5)) -> None:
-        self._half_life_s = half_life_s
+    def __init__(self) -> None:
         self._votes = np.zeros((2, _DOWN, _ACROSS), np.float32)
         x = np.linspace(*_X_RANGE, _ACROSS)
         y = np.linspace(*_Y_RANGE, _DOWN)
         self._x, self._y = x, y
-        self._prior = np.exp(-0.5 * (((x - expected[0]) / 0.12) ** 2 + ((y[:, None] - expected[1]) / 0.11) ** 2))
+        beside, below = x - _EXPECTED_XY[0], y[:, None] - _EXPECTED_XY[1]
+        self._prior = np.exp(-0.5 * ((beside / 0.12) ** 2 + (below / 0.11) ** 2))
 
     def __call__(self, luma: Plane, dt_s: float) -> tuple[float, float, float]:
         """The point (x, y) as shares of the width and height, and how clear it is, in [0, 1]; 0: it is not in sight.
@@ -47,7 +47,7 @@ class VanishingPoint:
             luma: (H, W) uint8.
             dt_s: seconds since the last call.
         """
-        self._votes *= np.float32(0.5 ** (dt_s / self._half_life_s))
+        self._votes *= np.float32(0.5 ** (dt_s / _HALF_LIFE_S))
         self._votes += self._vote(luma)
         smooth = [cv2.GaussianBlur(side, (0, 0), sigmaX=1.5, sigmaY=1.0) for side in self._votes]
         # What votes for every place in a row alike (a hedge) votes for none.

@@ -84,9 +84,7 @@ def text_size(text: str, height_px: float) -> tuple[int, int]:
     return int(width), int(height + below)
 
 
-def write(
-    planes: Plane, text: str, left_top: tuple[int, int], height_px: float, colour: Yuv, opacity: float = 1.0
-) -> None:
+def write(planes: Plane, text: str, left_top: tuple[int, int], height_px: float, colour: Yuv) -> None:
     """Write one line of ASCII, in place; its box is that of `text_size`."""
     width, height = text_size(text, height_px)
     if width <= 0:
@@ -96,7 +94,7 @@ def write(
     cv2.putText(
         coverage, text, (0, int(above)), _FONT, height_px / _FONT_PX, 255, _weight(height_px), cv2.LINE_AA
     )  # fmt: skip
-    fill_mask(planes, coverage, left_top, colour, opacity)
+    fill_mask(planes, coverage, left_top, colour)
 
 
 def _weight(height_px: float) -> int:

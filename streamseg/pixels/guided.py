@@ -75,12 +75,10 @@ def guided_upsample(
     return opacity
 
 
-def plain_upsample(
-    matte: NDArray[np.float32], size_wh: tuple[int, int], *, curve: Plane | None = None, out: Plane | None = None
-) -> Plane:
+def plain_upsample(matte: NDArray[np.float32], size_wh: tuple[int, int], *, curve: Plane | None = None) -> Plane:
     """Upsample a matte bilinearly: (h, w) float32 in [0, 1] to (H, W) uint8. The picture's edges play no part."""
     small = cv2.convertScaleAbs(matte, alpha=255)
-    full = cv2.resize(small, size_wh, out, interpolation=cv2.INTER_LINEAR)
+    full = cv2.resize(small, size_wh, interpolation=cv2.INTER_LINEAR)
     return full if curve is None else cv2.LUT(full, curve, full)
 
 

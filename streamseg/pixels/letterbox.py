@@ -15,6 +15,8 @@ __all__ = ["ModelInput", "Placement", "best_rectangle", "picture_size", "rgb_fro
 
 # The grey that YOLO networks are trained with.
 _PAD = 114 / 255
+# Of the input that a network of any size is given, px.
+_LONG_SIDE = 640
 _HALVES = (np.arange(256) / 255).astype(np.float16).view(np.uint16)
 
 
@@ -69,13 +71,13 @@ class Placement:
         return np.minimum(np.maximum(within, 0), np.array(self.picture_wh * 2, np.float32))
 
 
-def best_rectangle(picture_wh: tuple[int, int], *, long_side: int = 640, stride: int = 32) -> tuple[int, int]:
-    """The smallest input (w, h) of multiples of `stride` that holds the picture with its longer side at `long_side`.
+def best_rectangle(picture_wh: tuple[int, int], *, stride: int = 32) -> tuple[int, int]:
+    """The smallest input (w, h) of multiples of `stride` that holds the picture with its longer side at 640 px.
 
     >>> best_rectangle((1280, 720))
     (640, 384)
     """
-    scale = long_side / max(picture_wh)
+    scale = _LONG_SIDE / max(picture_wh)
     width, height = (max(stride, -(-round(side * scale) // stride) * stride) for side in picture_wh)
     return width, height
 

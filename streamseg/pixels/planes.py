@@ -95,10 +95,10 @@ def rgb_to_planes(rgb: NDArray[np.uint8], colour: Colour) -> Plane:
     return planes
 
 
-def halve(plane: Plane, out: Plane | None = None) -> Plane:
+def halve(plane: Plane) -> Plane:
     """The mean of every two by two pixels, (H // 2, W // 2); an odd last row or column is left out."""
     height, width = plane.shape[0] // 2, plane.shape[1] // 2
-    return cv2.resize(plane[: height * 2, : width * 2], (width, height), out, interpolation=cv2.INTER_AREA)
+    return cv2.resize(plane[: height * 2, : width * 2], (width, height), interpolation=cv2.INTER_AREA)
 
 
 def half_luma(frame: Frame) -> Plane:

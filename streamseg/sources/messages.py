@@ -75,12 +75,10 @@ class Opened:
     Attributes:
         info: without tracks, which cannot be sent.
         tracks: of the sound.
-        slots: how many pictures fit into the shared memory, one after the other.
     """
 
     info: VideoInfo
     tracks: tuple[Parcel, ...]
-    slots: int
     notices: tuple[str, ...]
 
 

@@ -39,9 +39,9 @@ def luma(index: int, width: int, height: int) -> Plane:
     return picture
 
 
-def index_of(y: Plane, width: int | None = None) -> int:
-    """The number in the top rows of (h, w) luma; `width` is that of the picture within, where it is padded."""
-    width = width or y.shape[1]
+def index_of(y: Plane) -> int:
+    """The number in the top rows of (h, w) luma."""
+    width = y.shape[1]
     # A quarter down, so that pictures scaled to half their size can be read too.
     bits = (y[BIT_ROWS // 4, (2 * bit + 1) * width // 32] > 125 for bit in range(16))
     return sum(int(bit) << (15 - place) for place, bit in enumerate(bits))

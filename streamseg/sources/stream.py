@@ -366,7 +366,7 @@ class _Reading:
         )
         self._host.memory.resize(_SLOTS * width * height * 3 // 2)
         self._sent_notices = len(self._notices)
-        self._host.send(Opened(info, tuple(self._tracks.values()), _SLOTS, tuple(self._notices)))
+        self._host.send(Opened(info, tuple(self._tracks.values()), tuple(self._notices)))
         self._opened = True
 
     def _keep_sound(self, packet: Any) -> None:

@@ -103,10 +103,6 @@ class SubjectBox:
         outward, inward = self._dead
         self._box = np.where((out > outward) | (out < -inward), wanted, self._box)
 
-    def reset(self) -> None:
-        """Forget the subject: the next look is at the whole picture."""
-        self._box = None
-
     def _reaches(self, tight: NDArray[np.float64], window: Window, cell: NDArray[np.float64]) -> bool:
         """Whether the subject touches a side of the window that is not the picture's own."""
         inner = np.array(window) + np.array((1, 1, -1, -1)) * cell

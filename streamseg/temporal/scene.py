@@ -10,19 +10,15 @@ __all__ = ["SceneCut"]
 
 _THUMBNAIL_WH = (32, 18)
 _HALF_LIFE_S = 0.5
+# Mean absolute change of the thumbnail, in luma levels (0..255), that a cut at least makes, and by how much it exceeds
+# the recent average change.
+_LEAST_LEVELS, _LEAST_RATIO = 22.0, 2.5
 
 
 class SceneCut:
-    """Compares thumbnails of the luma; a cut changes most of them at once, by more than the shot's own motion does.
+    """Compares thumbnails of the luma; a cut changes most of them at once, by more than the shot's own motion does."""
 
-    Args:
-        threshold: mean absolute change of the thumbnail, in luma levels (0..255), that a cut at least makes.
-        ratio: by how much the change exceeds the recent average change.
-    """
-
-    def __init__(self, threshold: float = 22.0, ratio: float = 2.5) -> None:
-        self._threshold = threshold
-        self._ratio = ratio
+    def __init__(self) -> None:
         self._thumbnail: Plane | None = None
         self._usual = 0.0
 
@@ -35,7 +31,7 @@ class SceneCut:
         if previous is None:
             return True
         change = cv2.norm(thumbnail, previous, cv2.NORM_L1) / thumbnail.size
-        if change > self._threshold and change > self._ratio * self._usual:
+        if change > _LEAST_LEVELS and change > _LEAST_RATIO * self._usual:
             self._usual = 0.0
             return True
         past = 0.5 ** (max(dt_s, 0.0) / _HALF_LIFE_S)
