@@ -29,6 +29,10 @@ __all__ = [
 
 Plane = NDArray[np.uint8]
 
+# Matrices of H.273 that do not say how YUV samples were made: RGB, unspecified, reserved.
+_UNSAID = (0, 2, 3)
+# The tallest picture of standard definition.
+_SD_ROWS = 576
 # (Kr, Kb) by H.273 matrix code point; what is not here is treated as BT.709.
 _LUMA_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087),
                  9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}  # fmt: skip
@@ -47,15 +51,22 @@ class Colour:
     transfer: int = 2
     siting: int = 0
 
+    @property
+    def says_matrix(self) -> bool:
+        """Whether the matrix of its YUV samples is specified."""
+        return self.matrix not in _UNSAID
+
+    def meant_matrix(self, height: int) -> int:
+        """The matrix's code point; an unspecified one is BT.601 up to 576 lines and BT.709 above, as players assume."""
+        return self.matrix if self.says_matrix else 6 if height <= _SD_ROWS else 1
+
     def luma_weights(self, height: int) -> tuple[float, float]:
-        """(Kr, Kb) of the matrix; an unspecified one is BT.601 up to 576 lines and BT.709 above, as players assume."""
-        if self.matrix in (0, 2, 3):
-            return _LUMA_WEIGHTS[6 if height <= 576 else 1]
-        return _LUMA_WEIGHTS.get(self.matrix, _LUMA_WEIGHTS[1])
+        """(Kr, Kb) of the matrix that is meant in a picture of this height."""
+        return _LUMA_WEIGHTS.get(self.meant_matrix(height), _LUMA_WEIGHTS[1])
 
     def settled(self, height: int) -> Colour:
-        """The same colour with the matrix spelt out that an unspecified one stands for in a picture of this height."""
-        return replace(self, matrix=6 if height <= 576 else 1) if self.matrix in (0, 2, 3) else self
+        """The same colour with the matrix spelt out that is meant in a picture of this height."""
+        return self if self.says_matrix else replace(self, matrix=self.meant_matrix(height))
 
 
 @dataclass(frozen=True, slots=True)

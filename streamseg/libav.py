@@ -15,6 +15,7 @@ from streamseg.errors import redact
 from streamseg.frame import Colour, Packet, Plane, Track
 
 __all__ = [
+    "LAMBDA",
     "TS_DISCONT",
     "Chain",
     "Recolour",
@@ -33,6 +34,9 @@ __all__ = [
 
 TS_DISCONT = 0x0200
 """AVFMT_TS_DISCONT, a flag of containers: their clocks start anywhere, and jump."""
+
+LAMBDA = 118
+"""FF_QP2LAMBDA: what a fixed quantiser is multiplied by in the option ``global_quality``."""
 
 _REMEDIES = {
     errno.ENOSPC: "make room",
@@ -70,10 +74,8 @@ def unwritten(error: BaseException) -> str:
 
 
 def matrix_name(colour: Colour, height: int) -> str:
-    """The scale filter's name for the matrix; an unspecified one is resolved as `Colour.luma_weights` does."""
-    if colour.matrix in (0, 2, 3):
-        return "bt601" if height <= 576 else "bt709"
-    return _MATRIX_NAMES.get(colour.matrix, "bt709")
+    """The scale filter's name for the matrix that is meant in a picture of this height."""
+    return _MATRIX_NAMES.get(colour.meant_matrix(height), "bt709")
 
 
 def copied(payload: Any, data: bytes | None = None) -> Any:

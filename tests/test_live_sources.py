@@ -222,7 +222,7 @@ def test_sound_is_copied_in_step(kind: str, folder: Path, request: pytest.Fixtur
             (track,) = source.info.tracks
             assert (track.kind, track.codec) == ("audio", "opus" if "opus" in kind else "aac")
             out = tmp_path / "out.mkv"
-            sink = open_sink(str(out), source.info, preset="ultrafast")
+            sink = open_sink(str(out), source.info, encoder="libx264:preset=ultrafast")
             first = None
             for _ in range(120):
                 frame = source.read()

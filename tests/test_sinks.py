@@ -41,13 +41,14 @@ def write_all(sink: Sink, given: list[Output]) -> None:
     sink.close()
 
 
-FAST = {"preset": "ultrafast"}
+FAST = {"encoder": "libx264:preset=ultrafast"}
+FAST_WEBM = {"encoder": "libvpx-vp9:cpu-used=8"}
 KINDS: dict[str, Callable[[Path], Sink]] = {
     "out.mp4": lambda path: open_sink(str(path), clips.info(), **FAST),
     "out.mkv": lambda path: open_sink(str(path), clips.info(), **FAST),
     "out.mov": lambda path: open_sink(str(path), clips.info(), **FAST),
     "out.ts": lambda path: open_sink(str(path), clips.info(), **FAST),
-    "out.webm": lambda path: open_sink(str(path), clips.info(), preset="8"),
+    "out.webm": lambda path: open_sink(str(path), clips.info(), **FAST_WEBM),
     "matte.mkv": lambda path: MatteSink(str(path), clips.info()),
     "matte.mov": lambda path: MatteSink(str(path), clips.info()),
     "matte.mp4": lambda path: MatteSink(str(path), clips.info()),
@@ -113,7 +114,7 @@ def test_finished_without_a_frame_nothing_is_left(name: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
 def test_failed_run_keeps_every_frame_under_the_other_name(name: str, tmp_path: Path) -> None:
-    sink = open_sink(str(tmp_path / name), clips.info(), preset="veryslow")  # looks far ahead
+    sink = open_sink(str(tmp_path / name), clips.info(), encoder="libx264:preset=veryslow")  # looks far ahead
     for output in outputs(50):
         sink.write(output)
     sink.close()
@@ -148,7 +149,7 @@ def test_every_frame_is_there_at_its_time(name: str, tmp_path: Path) -> None:
 )
 def test_colour_tags_are_written(name: str, colour: Colour, tmp_path: Path) -> None:
     info = clips.info(colour=colour)
-    sink = open_sink(str(tmp_path / name), info, preset="8" if name.endswith("webm") else "ultrafast")
+    sink = open_sink(str(tmp_path / name), info, **(FAST_WEBM if name.endswith("webm") else FAST))
     write_all(sink, outputs(3, colour=colour))
     with av.open(str(tmp_path / name)) as container:
         context = container.streams.video[0].codec_context
@@ -387,7 +388,7 @@ def test_lines_of_a_live_run_leave_those_of_the_run_before(tmp_path: Path) -> No
 def test_videos_of_a_live_run_leave_those_of_the_run_before(tmp_path: Path, name: str) -> None:
     info, path = clips.info(live=True), tmp_path / name
     for count in (2, 3):
-        sink = MatteSink(str(path), info) if name[0] == "m" else open_sink(str(path), info, alpha=True, preset="8")
+        sink = MatteSink(str(path), info) if name[0] == "m" else open_sink(str(path), info, alpha=True, **FAST_WEBM)
         write_all(sink, outputs(count))
     with_number = path.with_stem(f"{path.stem}-2")
     assert {file.name for file in tmp_path.iterdir()} == {name, with_number.name}
@@ -402,13 +403,6 @@ def test_pictures_of_a_live_run_go_on_behind_those_of_the_run_before(tmp_path: P
         write_all(MatteSink(f"{tmp_path}/{name}", clips.info(live=live)), outputs(count))
     names = sorted(path.name for path in tmp_path.rglob("*.png"))
     assert names == [f"{prefix}{number:05d}.png" for number in (1, 2, 3, 4, 5)]
-
-
-def test_existing_file_is_spared_on_request(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").write_text("mine")
-    with pytest.raises(SinkOpenError, match="it exists"):
-        open_sink(str(tmp_path / "a.mp4"), clips.info(), overwrite=False)
-    assert os.listdir(tmp_path) == ["a.mp4"]
 
 
 def test_read_only_folder(tmp_path: Path) -> None:

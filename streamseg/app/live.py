@@ -172,7 +172,7 @@ def _live_info(info: VideoInfo, settled: Callable[[Colour, int], Colour]) -> Vid
 
 def _webcam_colour(colour: Colour, height: int) -> Colour:
     """Cameras on USB mean BT.601 at every size where they say nothing (USB video class 1.5, colour matching)."""
-    return replace(colour, matrix=6) if colour.matrix in (0, 2, 3) else colour
+    return colour if colour.says_matrix else replace(colour, matrix=6)
 
 
 class _Fit:

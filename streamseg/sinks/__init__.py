@@ -27,9 +27,7 @@ def open_sink(
     quality: str | int | None = None,
     container_format: str | None = None,
     alpha: bool = False,
-    preset: str | None = None,
     threads: int = 0,
-    overwrite: bool = True,
 ) -> Sink:
     """Open whatever `url` names, for frames like those of `info`.
 
@@ -41,9 +39,7 @@ def open_sink(
         quality: low, medium, high (the default), lossless, or the encoder's own number.
         container_format: of standard output, such as matroska or mpegts.
         alpha: write the frames' opacity.
-        preset: the encoder's own word for speed.
         threads: of the encoder; 0 lets it choose.
-        overwrite: replace a file that has the name.
 
     Raises:
         SinkOpenError: it cannot be opened as asked.
@@ -65,9 +61,7 @@ def open_sink(
         quality=quality,
         container_format=container_format if url == "-" else None,
         alpha=alpha,
-        preset=preset,
         threads=threads,
-        overwrite=overwrite,
     )
 
 

@@ -17,7 +17,7 @@ from av.video.frame import PictureType
 
 from streamseg.errors import SinkOpenError, SinkWriteError, redact
 from streamseg.frame import Colour, Packet, VideoInfo
-from streamseg.libav import reason, set_up, unwritten
+from streamseg.libav import LAMBDA, reason, set_up, unwritten
 from streamseg.sinks.encoders import Encoding
 from streamseg.sinks.hardware import needs
 from streamseg.sinks.partial import Named, Partial
@@ -58,10 +58,12 @@ class VideoFile:
     Args:
         url: a path, or "-" for standard output.
         format_name: FFmpeg's name of the container.
+        encoding: of the pictures.
         info: of the pictures; tracks, metadata and chapters are taken from it where `copy` is true.
         colour: the pictures' colour as it is written.
         size_wh: of the pictures.
         threads: of the encoder; 0 lets it choose.
+        copy: take over what travels beside the picture.
         name: of the file while it is written; None takes a temporary one. Of a live source the final one does not
             replace a file of that name; see `Partial`.
         origin_s: the time, on the clock of pictures and packets, that is 0 in the file.
@@ -81,12 +83,11 @@ class VideoFile:
         size_wh: tuple[int, int],
         threads: int = 0,
         copy: bool = True,
-        overwrite: bool = True,
         name: Named | None = None,
         origin_s: Fraction = Fraction(0),
     ) -> None:
         self._url = "standard output" if url == "-" else url
-        self._partial = name or (None if url == "-" else Partial(Path(url), overwrite=overwrite, numbered=info.live))
+        self._partial = name or (None if url == "-" else Partial(Path(url), numbered=info.live))
         self._origin_s = origin_s
         self.notices = list(self._partial.notices) if self._partial else []
         self._last_pts: int | None = None
@@ -181,7 +182,7 @@ class VideoFile:
             options["chroma_sample_location"] = str(colour.siting)
         if encoding.qscale is not None:
             context.qscale = True
-            options["global_quality"] = str(encoding.qscale * 118)
+            options["global_quality"] = str(encoding.qscale * LAMBDA)
         context.options = options
 
     def _explain(self, encoding: Encoding, error: BaseException) -> str:

@@ -68,7 +68,6 @@ class _Scale:
     high: int
     lossless: Mapping[str, str] | None = None
     fixed: Mapping[str, str] | None = None
-    preset: str = "preset"
 
 
 _VPX = {"deadline": "realtime", "b": "0", "row-mt": "1"}
@@ -82,8 +81,8 @@ _SCALES = {
         {"x265-params": "log-level=error:lossless=1"},
         {"preset": "superfast", "x265-params": "log-level=error"},
     ),
-    "libvpx-vp9": _Scale("crf", 42, 34, 26, {"lossless": "1"}, {**_VPX, "cpu-used": "6"}, "cpu-used"),
-    "libvpx": _Scale("crf", 30, 18, 10, None, {"deadline": "realtime", "b": "8M", "cpu-used": "6"}, "cpu-used"),
+    "libvpx-vp9": _Scale("crf", 42, 34, 26, {"lossless": "1"}, {**_VPX, "cpu-used": "6"}),
+    "libvpx": _Scale("crf", 30, 18, 10, None, {"deadline": "realtime", "b": "8M", "cpu-used": "6"}),
     "libsvtav1": _Scale("crf", 45, 38, 30, None, {"preset": "9"}),
     "mpeg4": _Scale("qmin qmax", 8, 5, 3),
     "h264_nvenc": _Scale("cq", 32, 26, 21, {"tune": "lossless"}, {"rc": "vbr", "preset": "p4"}),
@@ -161,7 +160,6 @@ def choose_encoding(
     quality: str | int | None,
     alpha: bool,
     size_wh: tuple[int, int],
-    preset: str | None = None,
     live: bool = False,
 ) -> Encoding:
     """The encoder and its options.
@@ -176,14 +174,13 @@ def choose_encoding(
         quality: ``low``, ``medium``, ``high`` (the default), ``lossless`` or the encoder's own number.
         alpha: the pictures have opacity.
         size_wh: of the pictures.
-        preset: the encoder's own word for speed.
         live: every picture at once, and cheaply.
 
     Raises:
         SinkOpenError: there is no such encoder or quality, or no opacity in this container.
     """
     if encoder == "auto":
-        return _automatic(container, url, quality=quality, alpha=alpha, size_wh=size_wh, preset=preset, live=live)
+        return _automatic(container, url, quality=quality, alpha=alpha, size_wh=size_wh, live=live)
     name, _, given = (encoder or "").partition(":")
     codec_name = _SHORT_NAMES.get(name.lower(), name) or _default(container, url, alpha)
     codec = _find(codec_name, url)
@@ -204,8 +201,6 @@ def choose_encoding(
     asked = {}
     if scale and str(quality or "high").strip().lower() not in _WORDS:
         asked = {key: options.pop(key) for key in scale.option.split() if key in options}
-    if preset:
-        asked[scale.preset if scale else "preset"] = preset
     try:
         asked |= parse_options(given)
     except ValueError as error:
@@ -245,12 +240,11 @@ def _automatic(
     quality: str | int | None,
     alpha: bool,
     size_wh: tuple[int, int],
-    preset: str | None,
     live: bool,
 ) -> Encoding:
     def chosen(encoder: str | None) -> Encoding:
         return choose_encoding(
-            container, url, encoder=encoder, quality=quality, alpha=alpha, size_wh=size_wh, preset=preset, live=live
+            container, url, encoder=encoder, quality=quality, alpha=alpha, size_wh=size_wh, live=live
         )
 
     usual = chosen(None)  # raises what is wrong whatever encodes

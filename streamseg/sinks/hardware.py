@@ -10,7 +10,7 @@ from typing import Any
 
 import av
 
-from streamseg.libav import reason
+from streamseg.libav import LAMBDA, reason
 
 __all__ = ["HARDWARE", "needs", "trouble"]
 
@@ -69,7 +69,7 @@ def _trouble(
         given = dict(options)
         if quality is not None:
             context.qscale = True
-            given["global_quality"] = str(quality * 118)
+            given["global_quality"] = str(quality * LAMBDA)
         context.options = given
         picture = av.VideoFrame(*size_wh, pixel_format)
         for plane in picture.planes:

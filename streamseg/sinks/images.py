@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from streamseg.errors import SinkOpenError, SinkWriteError
 from streamseg.frame import Frame, Output, Packet, Plane, VideoInfo
 from streamseg.libav import Chain, i420_picture, matrix_name, plane_view, reason, unwritten
-from streamseg.sinks.opacity import hide_transparent
+from streamseg.pixels.blend import blank
+from streamseg.pixels.planes import yuv_colour
 
 __all__ = ["ImageSink", "PictureNames", "is_picture_name", "to_bgr", "write_picture"]
 
@@ -151,8 +152,8 @@ class ImageSink:
         if key not in self._chains:
             self._chains.clear()
             self._chains[key] = _rgb_chain(frame)
-        planes = frame.planes if alpha is None else hide_transparent(frame.planes, alpha, frame.colour)
-        bgr = to_bgr(frame.with_picture(planes), self._chains[key])
+        shown = frame if alpha is None else without_hidden(frame, alpha)
+        bgr = to_bgr(shown, self._chains[key])
         picture = bgr if alpha is None else np.dstack([bgr, alpha])
         write_picture(self._names.next(frame), cut_back(picture, frame), self._quality)
 
@@ -169,6 +170,11 @@ def cut_back(picture: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
     if (width + width % 2, height + height % 2) == (frame.width, frame.height):
         return picture[:height, :width]
     return picture
+
+
+def without_hidden(frame: Frame, alpha: Plane) -> Frame:
+    """The frame with black where (H, W) uint8 `alpha` is 0: whoever ignores straight alpha would see the room there."""
+    return frame.with_picture(blank(frame.planes, alpha, yuv_colour((0, 0, 0), frame.colour, frame.height)))
 
 
 def to_bgr(frame: Frame, chain: Chain | None = None) -> NDArray[np.uint8]:

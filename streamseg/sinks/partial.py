@@ -21,8 +21,8 @@ class Partial:
 
     Args:
         final: the name that it shall have.
-        overwrite: take the place of a file of that name; else that is an error.
-        numbered: instead, leave a file of that name where it is and put a number behind the new one's, as `Named` does.
+        numbered: leave a file of that name where it is, instead of taking its place, and put a number behind the new
+            one's, as `Named` does.
 
     Attributes:
         path: to write to; it exists, empty.
@@ -33,15 +33,13 @@ class Partial:
             the file.
     """
 
-    def __init__(self, final: Path, *, overwrite: bool = True, numbered: bool = False) -> None:
+    def __init__(self, final: Path, *, numbered: bool = False) -> None:
         self.final = final
         self.notices: list[str] = []
         self._numbered = numbered
         self._lock: int | None = None
         if final.is_dir():
             raise SinkOpenError(f"cannot write {final}: it is a folder; name a file in it")
-        if not overwrite and final.exists():
-            raise SinkOpenError(f"cannot write {final}: it exists; choose another name or remove it")
         if not final.parent.is_dir():
             raise SinkOpenError(f"cannot write {final}: the folder {final.parent} does not exist; make it first")
         if numbered and final.exists():

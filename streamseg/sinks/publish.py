@@ -34,7 +34,6 @@ def open_publisher(
     *,
     encoder: str | None = None,
     quality: str | int | None = None,
-    preset: str | None = None,
     threads: int = 0,
     transport: str = "tcp",
     open_s: float = 5.0,
@@ -48,7 +47,6 @@ def open_publisher(
         info: of the source, which must still be open: its sound is copied.
         encoder: as a video file takes it; by default one for H.264 that keeps no picture back.
         quality: low, medium, high (the default), or the encoder's own number.
-        preset: the encoder's own word for speed.
         threads: of the encoder; 0 lets it choose.
         transport: tcp or udp, of RTSP.
         open_s: how long connecting may take.
@@ -59,7 +57,17 @@ def open_publisher(
         SinkAbsentError: nobody answers there; waiting may help.
         SinkOpenError: it cannot work as asked.
     """
-    return Publisher(url, info, encoder, quality, preset, threads, transport, open_s, stall_s, given_up)
+    return Publisher(
+        url,
+        info,
+        encoder=encoder,
+        quality=quality,
+        threads=threads,
+        transport=transport,
+        open_s=open_s,
+        stall_s=stall_s,
+        given_up=given_up,
+    )
 
 
 class Publisher:
@@ -69,9 +77,9 @@ class Publisher:
         self,
         url: str,
         info: VideoInfo,
+        *,
         encoder: str | None,
         quality: str | int | None,
-        preset: str | None,
         threads: int,
         transport: str,
         open_s: float,
@@ -89,7 +97,6 @@ class Publisher:
             quality=quality,
             alpha=False,
             size_wh=(info.width, info.height),
-            preset=preset,
             live=True,
         )
         self._remarks = [encoding.remark] if encoding.remark else []

@@ -60,7 +60,7 @@ class RecordingSink:
         keep_for_s: files last written to longer ago are removed.
         max_bytes: of all files of this name together; a file ends early when it alone fills a quarter of it.
         min_free_bytes: of the disk, to stay free; the recording ends before, and no file is removed for it.
-        encoder, quality, preset: as `choose_encoding` takes them.
+        encoder, quality: as `choose_encoding` takes them.
         threads: of the encoder; 0 lets it choose.
         wall_time_s: seconds since 1970 of a `Frame.captured_at`.
 
@@ -81,7 +81,6 @@ class RecordingSink:
         min_free_bytes: int = 200_000_000,
         encoder: str | None = None,
         quality: str | int | None = None,
-        preset: str | None = None,
         threads: int = 0,
         wall_time_s: Callable[[float], float] | None = None,
     ) -> None:
@@ -95,9 +94,7 @@ class RecordingSink:
         self._path = Path(path)
         container = choose_container(self._path.suffix[1:], path)
         size_wh = info.width, info.height
-        choose_encoding(
-            container, path, encoder=encoder, quality=quality, alpha=False, size_wh=size_wh, preset=preset, live=True
-        )
+        choose_encoding(container, path, encoder=encoder, quality=quality, alpha=False, size_wh=size_wh, live=True)
         folder = self._path.parent
         if not folder.is_dir():
             raise SinkOpenError(f"cannot write {path}: the folder {folder} does not exist; make it first")
@@ -109,9 +106,7 @@ class RecordingSink:
         self._max_bytes = max_bytes
         self._min_free_bytes = min_free_bytes
         self._files = Recordings(self._path, keep_for_s=keep_for_s, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
-        self._options: dict[str, Any] = {
-            "encoder": encoder, "quality": quality or "medium", "preset": preset, "threads": threads
-        }  # fmt: skip
+        self._options: dict[str, Any] = {"encoder": encoder, "quality": quality or "medium", "threads": threads}
         self._wall_time_s = wall_time_s or _wall_time_s
         self._info = replace(info, live=True, chapters=())
         self._tracks = KeptTracks(info.tracks)

@@ -14,7 +14,7 @@ from streamseg.frame import Colour, Frame, Output, Packet, VideoInfo
 from streamseg.libav import Chain, fill_plane, i420_picture, matrix_name, tag
 from streamseg.sinks.container import VideoFile
 from streamseg.sinks.encoders import choose_container, choose_encoding
-from streamseg.sinks.opacity import hide_transparent
+from streamseg.sinks.images import without_hidden
 from streamseg.sinks.partial import Named
 
 __all__ = ["VideoSink"]
@@ -29,11 +29,10 @@ class VideoSink:
     Args:
         url: a path, or "-" for standard output.
         info: what the frames are like; its tracks are copied.
-        encoder, quality, preset: as `choose_encoding` takes them.
+        encoder, quality: as `choose_encoding` takes them.
         container_format: of standard output; of a path, its extension tells.
         alpha: write the frames' opacity.
         threads: of the encoder; 0 lets it choose.
-        overwrite: replace a file that has the name.
         name, origin_s: as `VideoFile` takes them.
 
     Raises:
@@ -49,9 +48,7 @@ class VideoSink:
         quality: str | int | None = None,
         container_format: str | None = None,
         alpha: bool = False,
-        preset: str | None = None,
         threads: int = 0,
-        overwrite: bool = True,
         name: Named | None = None,
         origin_s: Fraction = Fraction(0),
     ) -> None:
@@ -64,7 +61,6 @@ class VideoSink:
             quality=quality,
             alpha=alpha,
             size_wh=self._size_wh,
-            preset=preset,
             live=info.live,
         )
         self._remarks = [encoding.remark] if encoding.remark else []
@@ -83,7 +79,6 @@ class VideoSink:
             colour=self._colour,
             size_wh=self._size_wh,
             threads=threads,
-            overwrite=overwrite,
             name=name,
             origin_s=origin_s,
         )
@@ -165,7 +160,7 @@ def _with_alpha(frame: Frame) -> av.VideoFrame:
     alpha = frame.alpha
     if alpha is None:
         alpha = np.full((frame.height, frame.width), 255, np.uint8)
-    shown = frame.with_picture(hide_transparent(frame.planes, alpha, frame.colour))
+    shown = without_hidden(frame, alpha)
     picture = av.VideoFrame(frame.width, frame.height, "yuva420p")
     for target, plane in zip(picture.planes, (shown.y, shown.u, shown.v, alpha), strict=True):
         fill_plane(target, plane)

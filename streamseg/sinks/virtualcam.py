@@ -132,7 +132,7 @@ class VirtualCamera:
 
     def _as_shown(self, planes: Plane, colour: Colour) -> Plane:
         """In limited range and BT.601, which readers take it for; untouched where the picture says nothing else."""
-        if not colour.full_range and colour.matrix in (0, 2, 3, 5, 6):
+        if not colour.full_range and (colour.matrix in (5, 6) or not colour.says_matrix):
             return planes
         if self._converter is None or self._converter[0] != colour:
             self._converter = (colour, Recolour(colour, _SHOWN))

@@ -11,13 +11,14 @@ import numpy as np
 
 from streamseg.frame import Colour, Plane
 from streamseg.libav import Chain, matrix_name, plane_view, plane_views
+from streamseg.pixels.planes import yuv_from_rgb_matrix
 
 __all__ = ["PICTURE_COLOUR", "UPRIGHT", "Conformer", "Turn", "colour_of"]
 
 # How JPEG files mean their samples (JFIF). Other pictures are brought to it, so that a folder has one colour.
 PICTURE_COLOUR = Colour(full_range=True, matrix=5, primaries=1, transfer=13, siting=2)
-_RGB_VIDEO_COLOUR = Colour(full_range=False, matrix=1, primaries=1, transfer=1, siting=1)
-_SDR_COLOUR = Colour(full_range=False, matrix=1, primaries=1, transfer=1, siting=1)
+# What video in RGB and in HDR becomes.
+_BT709 = Colour(full_range=False, matrix=1, primaries=1, transfer=1, siting=1)
 
 _PQ, _HLG = 16, 18
 _LOCATION_NAMES = {1: "left", 2: "center", 3: "topleft", 4: "top", 5: "bottomleft", 6: "bottom"}
@@ -126,7 +127,7 @@ class Conformer:
         self.remarks: list[str] = []
         self._tone_map = ""
         rgb = _is_rgb(first)
-        self.colour = colour or (_native(found, still) if not rgb else PICTURE_COLOUR if still else _RGB_VIDEO_COLOUR)
+        self.colour = colour or (_native(found, still) if not rgb else PICTURE_COLOUR if still else _BT709)
         # Chroma that is already there stays where it is; the scaler places what it makes itself.
         self._siting = found.siting or 1 if _is_420(first) else 2 if still else 1
         if found.transfer in (_PQ, _HLG) and not still:
@@ -140,7 +141,7 @@ class Conformer:
 
     def _choose_tone_mapping(self, first: av.VideoFrame, wanted: Colour | None) -> None:
         name = "PQ" if self._found.transfer == _PQ else "HLG"
-        kept, self.colour = self.colour, wanted or _SDR_COLOUR
+        kept, self.colour = self.colour, wanted or _BT709
         self._tone_map = ":out_primaries=bt709:out_transfer=bt709"
         try:
             # Older libraries have no such options, or no such conversion.
@@ -204,10 +205,7 @@ class Conformer:
     def _of_rgb(self, picture: av.VideoFrame) -> Plane:
         """From RGB to full range, rounded: the scaler cuts off, which tints by half a level."""
         rgb = plane_view(picture, 0).reshape(picture.height, picture.width, 3)
-        kr, kb = self.colour.luma_weights(picture.height)
-        luma = np.array([kr, 1 - kr - kb, kb])
-        blue, red = (np.array([0, 0, 1]) - luma) / (2 * (1 - kb)), (np.array([1, 0, 0]) - luma) / (2 * (1 - kr))
-        yuv = cv2.transform(rgb, np.column_stack([np.stack([luma, blue, red]), [0, 128, 128]]))
+        yuv = cv2.transform(rgb, yuv_from_rgb_matrix(self.colour, picture.height))
         # Odd sides: the last row and column count twice, so that every chroma sample has four pixels.
         chroma = cv2.copyMakeBorder(yuv, 0, picture.height % 2, 0, picture.width % 2, cv2.BORDER_REPLICATE)
         half = cv2.resize(chroma, (chroma.shape[1] // 2, chroma.shape[0] // 2), interpolation=cv2.INTER_AREA)
