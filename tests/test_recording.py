@@ -44,7 +44,11 @@ def live_frame(index: int, at_s: float, **changes: Any) -> Frame:
 
 
 def recorder(path: Path, info: VideoInfo | None = None, **changes: Any) -> RecordingSink:
-    values: dict[str, Any] = {"min_free_bytes": 0, "preset": "ultrafast", "wall_time_s": lambda at_s: START_S + at_s}
+    values: dict[str, Any] = {
+        "min_free_bytes": 0,
+        "encoder": "libx264:preset=ultrafast",
+        "wall_time_s": lambda at_s: START_S + at_s,
+    }
     return RecordingSink(str(path), info or live_info(), **{**values, **changes})
 
 

@@ -281,7 +281,6 @@ def test_options_behind_the_encoder(tmp_path: Path) -> None:
         ("a.mp4", {"encoder": "libx264:fast"}, "not of the form name=value"),
         ("a.mp4", {"encoder": "libx264:prest=fast"}, "it has no option 'prest'"),
         ("a.mp4", {"encoder": "libx264:preset=ultrfast"}, "it has no preset 'ultrfast'; did you mean ultrafast?"),
-        ("a.mp4", {"encoder": "libx264", "preset": "slo"}, "it has no preset 'slo'; did you mean slow"),
         ("a.mp4", {"encoder": "libx264:preset="}, "not of the form name=value"),
         ("a.mp4", {"encoder": "libx264:g=9,crf=abc"}, "does not take g=9,crf=abc: invalid argument (Error setting opt"),
         ("a.mp4", {"encoder": "libx264:x264-params=kyint=9"}, "does not take x264-params=kyint=9: "),
@@ -678,7 +677,7 @@ def test_full_disk_is_one_line_and_what_came_before_plays(suffix: str, tmp_path:
     """RLIMIT_FSIZE stands in for a full disk: writes fail in the same place, with another number."""
     disk, mounted = _small_disk(tmp_path)
     try:
-        options = {"encoder": "libx264:preset=ultrafast,g=15"} if suffix != "webm" else {"preset": "8"}
+        options = {"encoder": "libx264:preset=ultrafast,g=15"} if suffix != "webm" else FAST_WEBM
         sink = open_sink(str(disk / f"a.{suffix}"), clips.info(640, 360), quality="high", **options)
         rng = np.random.default_rng(0)
         noise = rng.integers(0, 60, (540, 640), np.uint8)
