@@ -22,7 +22,7 @@ from pathlib import Path
 from streamseg.errors import ConfigError, SinkOpenError, StreamsegError
 from streamseg.frame import Output, Packet, Sink, Source, VideoInfo
 from streamseg.lanes.events import Event
-from streamseg.libav import moved
+from streamseg.libav import moved, unwritten
 from streamseg.sinks import open_sink
 from streamseg.sinks.cut import NotAlikeError, Stretch, copy_cut, cut_suffix
 from streamseg.sounds import form_of
@@ -100,9 +100,7 @@ class Clips:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SinkOpenError(
-                f"cannot write clips into {folder}: {(error.strerror or str(error)).lower()}"
-            ) from error
+            raise SinkOpenError(f"cannot write clips into {folder}: {unwritten(error)}") from error
         self._folder = folder
         self._legs = legs
         self._name = re.sub(r"[^\w.+-]+", "-", name)  # a glob may have named the drive

@@ -29,6 +29,7 @@ from streamseg.cli import run
 from streamseg.cli.ledger import Entry, Ledger, fingerprint, replace_text
 from streamseg.cli.log import on_terminal, tell
 from streamseg.errors import ConfigError, SinkOpenError, redact
+from streamseg.libav import unwritten
 from streamseg.sources.grouping import group, video_files
 from streamseg.sources.images import has_pictures, is_picture, picture_files
 
@@ -122,7 +123,7 @@ def _batch(args: argparse.Namespace, passed: _Passed) -> int:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SinkOpenError(f"cannot write into {out}: {(error.strerror or str(error)).lower()}") from error
+        raise SinkOpenError(f"cannot write into {out}: {unwritten(error)}") from error
     ledger = Ledger(out / _STATE)
     options = passed.words(args)
     if not args.output:

@@ -24,6 +24,7 @@ from streamseg.evaluate.bench_chart import Point, write_chart
 from streamseg.evaluate.bench_clip import prepared, video_of
 from streamseg.evaluate.bench_quality import opacities, truth_score, union_iou
 from streamseg.evaluate.davis import clips
+from streamseg.libav import unwritten
 from streamseg.segment.ort import usable_cores
 from streamseg.segment.store import ResolvedModel, resolve
 from streamseg.sources import open_source
@@ -163,7 +164,7 @@ def _bench(args: argparse.Namespace) -> int:
         try:
             args.json.write_text(redact(json.dumps(document, indent=2)) + "\n", "utf-8")
         except OSError as error:
-            raise SinkWriteError(f"cannot write {args.json}: {(error.strerror or str(error)).lower()}") from error
+            raise SinkWriteError(f"cannot write {args.json}: {unwritten(error)}") from error
     if args.plot:
         groups = {one.name: f"{one.model.name} {one.provider}" for one in ours}
         points = [

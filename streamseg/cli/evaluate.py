@@ -25,6 +25,7 @@ from streamseg.evaluate.semantic import Confusion, mask_files, read_labels, read
 from streamseg.evaluate.sheet import overlay, write_sheet
 from streamseg.evaluate.stability import lateness, steadiness
 from streamseg.frame import Frame, Output, Plane
+from streamseg.libav import unwritten
 from streamseg.pixels.flow import flow_wh, small_luma
 from streamseg.segment.describe import record
 from streamseg.segment.load import Segmenter, load_segmenter
@@ -42,7 +43,7 @@ _SHOWN_SCORE = 0.25
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add `eval` and its five kinds of truth."""
+    """Add `eval` and its five kinds."""
     parser = subparsers.add_parser(
         "eval",
         help="measure quality against ground truth",
@@ -71,7 +72,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     source = kind.add_mutually_exclusive_group(required=True)
     source.add_argument("--found", type=Path, metavar="FOLDER", help="label files, or mattes of 0 to 255")
     source.add_argument("--model", metavar="NAME", help="run this network on --images")
-    _running(kind)
+    kind.add_argument("--images", type=Path, metavar="FOLDER", help="the pictures, for --model and the sheet")
+    kind.add_argument("--keep", default="person", metavar="CLASS,...", help="the subject, with --model")
+    _finish(kind, _semantic)
 
     kind = kinds.add_parser("davis", help="video masks: J and boundary F of every frame")
     kind.add_argument("truth", type=Path, metavar="FOLDER", help="with JPEGImages and Annotations")
@@ -101,12 +104,6 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     _finish(kind, _steady)
 
 
-def _running(kind: argparse.ArgumentParser) -> None:
-    kind.add_argument("--images", type=Path, metavar="FOLDER", help="the pictures, for --model and the sheet")
-    kind.add_argument("--keep", default="person", metavar="CLASS,...", help="the subject, with --model")
-    _finish(kind, _semantic)
-
-
 def _finish(kind: argparse.ArgumentParser, function: Any) -> None:
     kind.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
     if function not in (_alpha, _steady):
@@ -123,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
-            raise SinkWriteError(f"cannot write {args.json}: {(error.strerror or str(error)).lower()}") from error
+            raise SinkWriteError(f"cannot write {args.json}: {unwritten(error)}") from error
     if getattr(args, "sheet", None):
         worst = sorted(cases, key=lambda case: case[0])[: max(1, args.worst)]
         if not worst:

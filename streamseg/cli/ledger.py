@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from streamseg.errors import ConfigError, SinkWriteError
+from streamseg.libav import unwritten
 
 __all__ = ["Entry", "Ledger", "fingerprint", "replace_text"]
 
@@ -119,4 +120,4 @@ def replace_text(path: Path, text: str) -> None:
         partial.write_text(text, "utf-8", newline="\n")
         os.replace(partial, path)
     except OSError as error:
-        raise SinkWriteError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise SinkWriteError(f"cannot write {path}: {unwritten(error)}") from error

@@ -28,6 +28,7 @@ from streamseg.errors import (
     StreamsegError,
     redact,
 )
+from streamseg.libav import unwritten
 from streamseg.sinks.partial import Partial
 from streamseg.sources import is_live_url
 from streamseg.web.notify import Notifier
@@ -445,5 +446,5 @@ def _write_report(path: str, report: dict[str, Any], *, numbered: bool) -> Seque
         file.keep()
     except OSError as error:
         file.discard()
-        raise SinkWriteError(f"cannot write report {path}: {error.strerror}; choose another place") from error
+        raise SinkWriteError(f"cannot write report {path}: {unwritten(error)}") from error
     return file.notices

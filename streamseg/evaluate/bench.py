@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.errors import ConfigError, StreamsegError
+from streamseg.libav import reason
 
-__all__ = ["BenchError", "Contestant", "Spread", "Standing", "Turn", "machine", "race", "table"]
+__all__ = ["BenchError", "Contestant", "Spread", "Standing", "Turn", "machine", "race", "run_once", "table"]
 
 # What networks run faster with.
 _INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp", "bf16")
@@ -122,7 +123,7 @@ def run_once(name: str, command: Sequence[str]) -> Turn:
     try:
         returncode, out, complaints = _output_of(command, environment)
     except OSError as error:
-        raise ConfigError(f"{name}: cannot run {command[0]}: {(error.strerror or str(error)).lower()}") from error
+        raise ConfigError(f"{name}: cannot run {command[0]}: {reason(error)}") from error
     lines = out.strip().splitlines()
     try:
         said = json.loads(lines[-1]) if returncode == 0 and lines else {}

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from streamseg.errors import SinkWriteError
+from streamseg.libav import unwritten
 
 __all__ = ["Point", "write_chart"]
 
@@ -43,7 +44,7 @@ def write_chart(path: Path, points: Sequence[Point], *, title: str, quality: str
     try:
         path.write_text(_chart(points, title, quality), "utf-8")
     except OSError as error:
-        raise SinkWriteError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise SinkWriteError(f"cannot write {path}: {unwritten(error)}") from error
 
 
 def _chart(points: Sequence[Point], title: str, quality: str) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamseg.errors import SinkWriteError
 from streamseg.evaluate.mattes import Mask
+from streamseg.libav import unwritten
 
 __all__ = ["overlay", "write_sheet"]
 
@@ -63,7 +64,7 @@ def write_sheet(path: Path, tiles: Sequence[tuple[str, Picture]]) -> None:
     try:
         path.write_bytes(code.tobytes())
     except OSError as error:
-        raise SinkWriteError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise SinkWriteError(f"cannot write {path}: {unwritten(error)}") from error
 
 
 def _tile(caption: str, picture: Picture) -> Picture:

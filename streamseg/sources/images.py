@@ -12,6 +12,7 @@ from pathlib import Path
 
 from streamseg.errors import SourceOpenError
 from streamseg.frame import Colour, Frame, Origin, Packet, VideoInfo
+from streamseg.libav import reason
 from streamseg.sources.conform import PICTURE_COLOUR, Conformer, Turn, colour_of
 from streamseg.sources.pictures import decode_picture, exif_orientation, picture_codec
 
@@ -152,10 +153,7 @@ class ImageSource:
                 return self._frame(position, path)
             except (OSError, ValueError) as error:
                 self._counts["unreadable pictures skipped"] += 1
-                why = getattr(error, "strerror", None) or error
-                self._notices.append(
-                    f"{path.name} cannot be read: {str(why).lower() if isinstance(error, OSError) else why}"
-                )
+                self._notices.append(f"{path.name} cannot be read: {reason(error)}")
         return None
 
     def _frame(self, position: int, path: Path) -> Frame:

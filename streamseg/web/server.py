@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from streamseg.errors import ConfigError, shown
+from streamseg.libav import reason
 
 __all__ = ["Reply", "Route", "Server", "listen_address"]
 
@@ -105,7 +106,9 @@ class Server:
         try:
             self._listener = _Listener(address, family, routes, token, loopback)
         except OSError as error:
-            raise ConfigError(f"cannot listen on {place} for the {name}: {_why(error)}; choose another port") from error
+            raise ConfigError(
+                f"cannot listen on {place} for the {name}: {reason(error)}; choose another port"
+            ) from error
         self.address: tuple[str, int] = self._listener.server_address[:2]  # type: ignore[assignment]
         self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.1,), name=f"{name}-server")
         self._thread.start()
@@ -263,7 +266,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug("%s asked for %s", self.address_string(), getattr(self, "path", "").partition("?")[0])
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
