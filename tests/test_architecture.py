@@ -26,7 +26,7 @@ ALLOWED = {
     "sinks": {"errors", "frame", "libav", "pixels", "child", "sounds", "units", "locks"},
     "engine": {"errors", "frame"},
     "web": {"errors", "frame", "libav", "pixels"},
-    "evaluate": {"errors", "frame", "pixels", "segment", "temporal", "effects"},
+    "evaluate": {"errors", "frame", "libav", "pixels", "segment", "temporal", "effects"},
     "config": {"errors", "units"},
     "units": set(),
     "locks": set(),
@@ -64,6 +64,25 @@ def test_imports_point_one_way(path: Path) -> None:
         assert not top & {"cv2", "av", "onnxruntime", "pydantic"}
     if "pydantic" in top or "yaml" in top:
         assert room(path) == "config" or path.name == "registry.py"
+
+
+def exported(path: Path) -> set[str] | None:
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_module_takes_from_another_is_given_by_it(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("streamseg."):
+            continue
+        giver = ROOT.parent.joinpath(*str(node.module).split("."))
+        given = exported(giver.with_suffix(".py") if giver.with_suffix(".py").is_file() else giver / "__init__.py")
+        for alias in node.names:
+            is_module = (giver / f"{alias.name}.py").is_file() or (giver / alias.name).is_dir()
+            assert is_module or (given is not None and alias.name in given), f"{node.module} does not give {alias.name}"
 
 
 def test_every_module_was_read() -> None:

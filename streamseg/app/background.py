@@ -20,6 +20,8 @@ from streamseg.sources import open_source
 from streamseg.sources.looped import LoopedVideo
 from streamseg.temporal import FlowFusion, HalfLife, OneEuro, Smoother, Uncertainty
 
+__all__ = ["Look", "VirtualBackground", "background_edges", "background_smoother", "look_of"]
+
 _HALF_LIFE_S = 0.15
 
 

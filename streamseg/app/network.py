@@ -23,6 +23,8 @@ from streamseg.segment.pool import Pool
 from streamseg.segment.preprocess import Preprocess
 from streamseg.segment.store import ResolvedModel
 
+__all__ = ["Network", "Sessions", "class_ids", "kept_classes", "network_of"]
+
 # More networks side by side take more memory than they gain time: decoding and encoding need cores too.
 _MOST_SESSIONS = 4
 # What runs on the cores of the machine.

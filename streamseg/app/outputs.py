@@ -22,6 +22,8 @@ from streamseg.units import parse_duration_s, parse_size_bytes
 from streamseg.web.preview import PreviewSink
 from streamseg.web.server import listen_address
 
+__all__ = ["check_paths", "check_task", "is_live_output", "open_sinks", "output_urls", "written_files"]
+
 _log = logging.getLogger(__name__)
 
 

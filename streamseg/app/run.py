@@ -22,6 +22,8 @@ from streamseg.engine import Beside, FailClosed, Pipeline, Reconnecting, Reopeni
 from streamseg.errors import ConfigError
 from streamseg.frame import Sink, Source
 
+__all__ = ["Run", "rss_bytes", "versions"]
+
 # Sections and settings that are taken over while a run goes on, by tasks that know them.
 _CHANGING = frozenset(
     {

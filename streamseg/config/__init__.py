@@ -1,4 +1,4 @@
-"""The settings of a run. Nothing else knows pydantic or YAML."""
+"""The settings of a run, from YAML and the command line. Nothing else knows pydantic."""
 
 from streamseg.config.keys import differing, keys
 from streamseg.config.load import load_runs, load_settings, presets

@@ -449,7 +449,7 @@ class Settings(Section):
     live: LiveSettings = LiveSettings()
 
     def without_secrets(self) -> dict[str, Any]:
-        """All settings for a report; passwords in URLs are the reader's of `redact`."""
+        """All settings for a report, the token hidden; passwords in URLs are left to `redact`."""
         tree = self.model_dump(mode="json")
         if tree["output"]["token"]:
             tree["output"]["token"] = "***"

@@ -4,8 +4,8 @@
 
 Runs in the peer's own interpreter, so nothing of streamseg is imported. Prints one JSON document: frames, wall and CPU
 seconds from the first frame read to the end of the file, after three frames of warming up, and versions. `--threads` is
-OpenCV's; ultralytics sets it to one when it is imported, which is undone. Both peers write with libx264 ultrafast where
-the interpreter has PyAV, else with OpenCV's own writer.
+OpenCV's; ultralytics sets it to one when it is imported, which is undone. All write with libx264 ultrafast where the
+interpreter has PyAV, else with OpenCV's own writer.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from streamseg.frame import Plane
 
 __all__ = ["Clip", "VideoScore", "clips", "score_masks", "truth_of"]
 
-# With `near`, what lies further than this share of the picture's height from the labelled object does not count.
+# With `only_near`, what lies further than this share of the picture's height from the labelled object does not count.
 _NEAR = 1 / 16
 
 

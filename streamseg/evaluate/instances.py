@@ -27,6 +27,7 @@ class Truth:
 
     Attributes:
         ids: of the pictures, by file name.
+        coco: the annotations as pycocotools holds them.
 
     Raises:
         SourceOpenError: it cannot be read or is something else.

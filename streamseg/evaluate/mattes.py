@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["boundary_f", "dtssd", "jaccard", "mean_absolute_difference"]
+__all__ = ["Mask", "boundary_f", "dtssd", "jaccard", "mean_absolute_difference"]
 
 Mask = NDArray[np.bool_]
 

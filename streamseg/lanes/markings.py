@@ -23,7 +23,7 @@ _ROWS = 100
 _FARTHEST = 0.035
 # Of its brightness: less contrast than the first is no paint, more than the second is.
 _FAINT, _PLAIN = 0.06, 0.17
-# Half-widths of a marking and of a double one, in columns, and where the road beside it is looked at.
+# Of a marking and of a double one: its width in columns, and how far from its middle the road beside it is looked at.
 _WIDTHS = ((5, 7), (11, 15))
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from streamseg.lanes.markings import Points
 from streamseg.lanes.model import HEADING, MIDDLE, PITCH, WIDTH, Fit, fit
 
-__all__ = ["START", "START_INFORMATION", "LaneTrack"]
+__all__ = ["START", "START_INFORMATION", "LaneTrack", "confidences"]
 
 # What is known of a lane before anything was seen, and how well.
 START = np.array([0.0, 2.7, 0.0, 0.0, 0.0])

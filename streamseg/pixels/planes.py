@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from streamseg.frame import Colour, Frame, Plane
 
 __all__ = [
+    "coarse_luma",
     "crop",
     "double",
     "empty",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamseg.pixels.masks import box_probability, boxes_in_cells, fit_frame
 from streamseg.segment.result import CarriedInstances, ClassMap, Instances, Matte, Segmentation
 
-__all__ = ["carried", "layers_of"]
+__all__ = ["Layers", "carried", "layers_of"]
 
 Layers = NDArray[np.float32]
 MoveBoxes = Callable[[NDArray[np.float32], Layers, Layers, tuple[int, int]], NDArray[np.float32]]

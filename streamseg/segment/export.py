@@ -336,8 +336,7 @@ def _make_environment(folder: Path, python: Path, say: Say) -> None:
             raise ModelLoadError(f"cannot start {step[0]}: {error.strerror or error}") from error
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if line.startswith(("ERROR:", "Error:"))]
-            reason = (
-                errors[0] if errors else (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no reason given"]
-            )
-            text = redact(reason if isinstance(reason, str) else reason[0]).removeprefix("ERROR: ").rstrip(".")
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            reason = (errors or last or ["no reason given"])[0]
+            text = redact(reason).removeprefix("ERROR: ").rstrip(".")
             raise ModelLoadError(f"cannot make the export environment: {text}")

@@ -26,6 +26,7 @@ __all__ = [
     "Running",
     "Runs",
     "Session",
+    "load",
     "one_line",
     "tiny_network",
     "try_out",

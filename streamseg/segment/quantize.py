@@ -19,7 +19,7 @@ from streamseg.segment.ladder import Wanted
 from streamseg.segment.load import load_segmenter
 from streamseg.segment.ort import Running, Runs, Session, one_line
 
-__all__ = ["kept_in_float", "quantized"]
+__all__ = ["kept_in_float", "quantized", "spread"]
 
 _CONVOLUTIONS = {"Conv", "ConvTranspose"}
 # The first with a scale for each channel.

@@ -18,7 +18,16 @@ from streamseg.libav import Chain, i420_picture, matrix_name, plane_view, reason
 from streamseg.pixels.blend import blank
 from streamseg.pixels.planes import yuv_colour
 
-__all__ = ["ImageSink", "PictureNames", "is_picture_name", "to_bgr", "write_picture"]
+__all__ = [
+    "SUFFIXES",
+    "ImageSink",
+    "PictureNames",
+    "cut_back",
+    "is_picture_name",
+    "to_bgr",
+    "without_hidden",
+    "write_picture",
+]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 _ALPHA_SUFFIXES = frozenset({".png", ".webp", ".tif", ".tiff"})
