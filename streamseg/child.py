@@ -104,20 +104,24 @@ class Child:
     Args:
         entry: ``"package.module:function"``; the child calls it with its `Host`, and ends when it returns.
         name: what the process is for; shown by process viewers and in messages.
+
+    Raises:
+        ChildDied: there is no room for another process now.
     """
 
     def __init__(self, entry: str, *, name: str) -> None:
         self._name = name
-        self.memory = Memory.create()
-        self._link, end = get_context("spawn").Pipe()
-        try:
-            self._process = _start(entry, name, end, self.memory.fd)
-        except BaseException:
-            self._link.close()
-            self.memory.close()
-            raise
-        finally:
-            end.close()
+        with contextlib.ExitStack() as begun:
+            try:
+                self.memory = Memory.create()
+                begun.callback(self.memory.close)
+                self._link, end = get_context("spawn").Pipe()
+                begun.callback(self._link.close)
+                with end:
+                    self._process = _start(entry, name, end, self.memory.fd)
+            except OSError as error:
+                raise ChildDied(f"the process {name} could not be started: {error.strerror}") from error
+            begun.pop_all()
         if sys.platform != "win32":
             _limit_sending(self._link.fileno())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -90,6 +91,17 @@ def test_memory_is_shared_and_grows(start: Start) -> None:
     assert early.reshape(-1).tolist() == list(range(16)), "views made before the growth show the same bytes"
     with pytest.raises(ValueError, match="holds 1048576 bytes"):
         child.memory.view(1 << 20, (1,))
+
+
+def test_no_room_for_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("streamseg.child.subprocess.Popen", refuse)
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(ChildDied, match="the process camera could not be started: Resource temporarily unavailable"):
+        Child("tests.test_child:echo", name="camera")
+    assert len(os.listdir("/dev/fd")) == before
 
 
 def test_nothing_in_time(start: Start) -> None:

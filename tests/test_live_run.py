@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,11 @@ import av
 import numpy as np
 import pytest
 
+from streamseg.app import Fleet
 from streamseg.cli import main
-from streamseg.cli.run import _answers
+from streamseg.cli.log import Voice
+from streamseg.cli.run import _answers, execute
+from streamseg.config import Settings, load_runs
 from streamseg.sinks import LinesSink
 from streamseg.sources.pattern import index_of
 from tests import networks
@@ -290,6 +293,49 @@ def test_sighup_changes_the_background_without_losing_a_frame(network: Path, tmp
     told = json.loads((tmp_path / "r.json").read_text())["frames"]
     assert told.get("frames that could not be processed", 0) == 0
     assert sum(told["dropped"].values()) + told["out"] >= told["in"]
+
+
+def test_a_reload_that_is_asked_for_during_another_is_not_lost(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = {"source.url": f"{PATTERN}&frames=60", "output.sinks": ["null:"], "model.name": str(network)}
+    settings = load_runs(None, [], arguments)
+    asked = []
+    begin = Fleet.start
+
+    def start(fleet: Fleet) -> None:
+        begin(fleet)
+        signal.raise_signal(signal.SIGHUP)
+
+    def reload() -> Mapping[str, Settings]:
+        asked.append(len(asked))
+        if len(asked) == 1:
+            signal.raise_signal(signal.SIGHUP)
+        return settings
+
+    monkeypatch.setattr(Fleet, "start", start)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert execute(settings, Voice(quiet=True, as_json=False), reload=reload) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert len(asked) == 2
+
+
+def test_a_signal_ends_the_opening_of_several_streams(network: Path, tmp_path: Path, start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/cam"
+        config = tmp_path / "two.yaml"
+        config.write_text(
+            f"model: {{name: {network}}}\n"
+            f"source: {{url: '{url}', connect_timeout_s: 120}}\n"
+            "output: {sinks: ['null:']}\n"
+            "streams: {front: {}, back: {}}\n"
+        )
+        process = start("--config", config)
+        connections = [silent.accept()[0] for _ in range(2)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+        for connection in connections:
+            connection.close()
 
 
 def test_a_terminal_that_is_not_ours_is_told_from_one_that_was_closed() -> None:

@@ -21,10 +21,12 @@ import numpy as np
 import psutil
 import pytest
 
+from streamseg.child import Child, ChildDied
 from streamseg.errors import SourceAbsentError, SourceError, SourceLostError, SourceOpenError
 from streamseg.frame import Frame, Output, Source
 from streamseg.sinks import open_sink
 from streamseg.sources import LiveOptions, live_opener, open_source
+from streamseg.sources.live import LiveOpener
 from tests import clips
 from tests.file_server import serving
 from tests.live_parts import (
@@ -467,9 +469,43 @@ def test_codec_and_size_may_change_between_two_openings(camera: RtspServer, fold
         opener.close()
 
 
+def test_an_interrupt_just_before_a_child_is_replaced_ends_the_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    opener = live_opener("rtsp://127.0.0.1:9/x")
+
+    def alive(child: Child) -> bool:
+        opener.interrupt()
+        return False
+
+    monkeypatch.setattr(Child, "alive", property(alive))
+    with pytest.raises(SourceOpenError, match="interrupted"):
+        opener()
+    opener.close()
+
+
+def test_without_room_for_another_process_the_source_is_waited_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with rtsp_server("--mount", f"cam=h264+aac:{folder / 'aac.mkv'}") as server:
+        opener = live_opener(server.url("cam"), QUICK)
+        assert isinstance(opener, LiveOpener)
+        opener._drop_child()
+        with monkeypatch.context() as full:
+            full.setattr("streamseg.sources.live.Child", no_room)
+            with pytest.raises(SourceAbsentError, match="could not be started"):
+                opener()
+        source = persistently(opener)
+        taken(source, 1)
+        source.close()
+        opener.close()
+
+
+def no_room(entry: str, *, name: str) -> Child:
+    raise ChildDied(f"the process {name} could not be started: no room")
+
+
 def test_interrupt_unblocks_an_opening() -> None:
     with silent_server() as port:
-        opener = live_opener(f"rtsp://127.0.0.1:{port}/x", LiveOptions(connect_timeout_s=30))
+        opener = live_opener(f"rtsp://127.0.0.1:{port}/x", LiveOptions(connect_timeout_s=120))
         asked = threading.Event()
         pressed_s: list[float] = []
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from streamseg.engine import LIVE_TIME_BASE, Backoff, Reconnecting, Reopening
+from streamseg.engine import LIVE_TIME_BASE, Backoff, Pipeline, Reconnecting, Reopening
 from streamseg.errors import SinkAbsentError, SinkWriteError, SourceAbsentError, SourceLostError, StreamsegError
 from streamseg.frame import Colour, Frame, Origin, Output, Packet, Track, VideoInfo
 
@@ -332,6 +332,16 @@ class Well:
         self.closed += 1
 
 
+class Passing:
+    """Makes a picture of every frame."""
+
+    def __call__(self, frame: Frame) -> Sequence[Output]:
+        return [Output(frame)]
+
+    def finish(self) -> Sequence[Output]:
+        return []
+
+
 def test_a_sink_is_opened_again_and_its_drops_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     first, second = Well(2), Well()
     results: list[Well | StreamsegError] = [SinkAbsentError("refused"), second]
@@ -372,7 +382,37 @@ def test_a_sink_that_is_lost_as_soon_as_it_is_open_is_tried_less_and_less_often(
     assert wells == []
     assert waits.told == [1, 2, 4, 8, 16, 1], "the first one is that of opening it at all"
     said = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
-    assert len(said) == 2, "what goes wrong again and again is said once"
+    assert len(said) == 5, "the log never ends with 'open again' while it is not"
+
+
+def test_tries_that_fail_for_one_reason_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    def open_sink(given_up: Callable[[], bool]) -> Well:
+        raise SinkAbsentError("nobody answers")
+
+    sink = Reopening(open_sink, name="x", first=Well(1), backoff=Backoff(0.0, 0.0))
+    for index in range(9):
+        sink.write(Output(frame(index, index, index)))
+    sink.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "x: rtmp://***@host/live: broken pipe; trying again",
+        "x: nobody answers; trying again",
+    ]
+
+
+def test_a_sink_that_cannot_be_completed_is_said_and_the_others_are_completed(caplog: pytest.LogCaptureFixture) -> None:
+    class Unfinished(Well):
+        def finish(self, packets: Sequence[Packet] = ()) -> None:
+            raise SinkWriteError("the disk is full")
+
+    other = Well()
+    sinks = [Reopening(None, name=name, first=first) for name, first in (("bad", Unfinished()), ("good", other))]
+    source = Script(frame(0, 0, 0), None)
+    pipeline = Pipeline(source, Passing(), sinks)
+    pipeline.start()
+    assert pipeline.wait(30)
+    assert (other.finished, other.closed) == (1, 1)
+    assert [sink.incomplete for sink in sinks] == [True, False]
+    assert [record.getMessage() for record in caplog.records] == ["bad: the disk is full"]
 
 
 def test_a_sink_is_not_tried_before_it_is_due() -> None:
@@ -436,9 +476,9 @@ def test_a_sink_that_cannot_be_opened_again_is_given_up(caplog: pytest.LogCaptur
     sink = Reopening(None, name="standard output", first=Well(1))
     for index in range(4):
         sink.write(Output(frame(index, index, index)))
-    assert sink.lost_for_good
+    assert sink.incomplete
     assert sink.counts["pictures dropped while closed"] == 3
     assert caplog.records[0].getMessage().endswith("given up, the other outputs go on")
     sink.finish()
     sink.close()
-    assert sink.lost_for_good
+    assert sink.incomplete

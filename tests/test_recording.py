@@ -454,7 +454,7 @@ def test_what_was_just_recorded_is_the_youngest_whatever_its_name_says(tmp_path:
 def test_without_a_limit_nothing_is_removed_however_full_the_disk(tmp_path: Path) -> None:
     made = old(tmp_path, "cam-20200101T000000Z.mkv", days=4000)
     with pytest.raises(
-        SinkAbsentError, match=r"the disk has .* left and .* stay free; make room, or keep fewer .*--keep"
+        SinkAbsentError, match=r"the disk has less than .* left, which stay free; make room, or keep fewer .*--keep"
     ):
         recorder(tmp_path / "cam.mkv", segment_s=600, min_free_bytes=10**18)
     assert made.exists()
@@ -500,7 +500,7 @@ def test_room_that_runs_out_meanwhile_ends_the_recording_and_keeps_it(
     record(sink, 10)
     assert older.exists()
     free[0] = 10**7
-    with pytest.raises(SinkWriteError, match=r"the disk has 10.0 MB left and 100.0 MB stay free; make room"):
+    with pytest.raises(SinkWriteError, match=r"the disk has less than 100.0 MB left, which stay free; make room"):
         sink.write(Output(live_frame(10, 1)))
     sink.close()
     assert older.exists()

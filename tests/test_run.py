@@ -707,6 +707,27 @@ def test_a_report_is_written_although_a_network_does_not_come_back(
     assert json.loads(report.read_text())["frames"]["out"] == 20
 
 
+def test_a_report_that_cannot_be_written_hides_no_failure(
+    clip: Path, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+
+    close = Pool.close
+
+    def stuck(pool: Pool) -> None:
+        close(pool)
+        folder.rmdir()
+        raise PipelineStuckError("1 of 1 networks did not come back")
+
+    monkeypatch.setattr(Pool, "close", stuck)
+    arguments = {"source.url": str(clip), "output.sinks": ["null:"], "output.report": str(folder / "report.json")}
+    settings = load_runs(None, [], {**arguments, "model.name": str(network)})
+    with pytest.raises(PipelineStuckError):
+        execute(settings, Voice(quiet=True, as_json=False))
+    assert "report.json: the folder" in capsys.readouterr().err
+
+
 def test_what_cannot_change_while_it_runs_is_named(clip: Path, network: Path) -> None:
     arguments = {"source.url": str(clip), "output.sinks": ["null:"], "model.name": str(network)}
 

@@ -11,7 +11,7 @@ import cv2
 from streamseg.app.background import VirtualBackground
 from streamseg.app.clips import Clips, legs_of
 from streamseg.app.journey import EventLog
-from streamseg.app.live import Demand, Slate, connect
+from streamseg.app.live import Demand, LiveOpening, Slate, connect
 from streamseg.app.network import Sessions
 from streamseg.app.outputs import check_paths, check_task, is_live_output, open_sinks, output_urls
 from streamseg.app.overlays import LanesTask
@@ -47,13 +47,26 @@ class Preparation:
         self._say = say
         self._source: Source | None = None
         self._failure: StreamsegError | None = None
+        self._openings: list[LiveOpening] = []
+        self._interrupted = False
 
     def connect(self) -> None:
         """Open the source; a failure is kept for `take`. Any thread."""
         try:
-            self._source = _open_source(self.settings, self.outputs, self._say, self.demand)
+            self._source = _open_source(self.settings, self.outputs, self._say, self.demand, self._begin)
         except StreamsegError as error:
             self._failure = error
+
+    def interrupt(self) -> None:
+        """Make a `connect` under way or to come end soon, for good; any thread."""
+        self._interrupted = True
+        for opening in self._openings:
+            opening.interrupt()
+
+    def _begin(self, opening: LiveOpening) -> None:
+        self._openings.append(opening)
+        if self._interrupted:
+            opening.interrupt()
 
     def take(self) -> Source:
         """The source, opened now if it was not yet; the caller closes it.
@@ -211,21 +224,25 @@ def _event_log(settings: Settings, source: Source, task: LanesTask) -> EventLog 
 def _second_opening(settings: Settings, say: Callable[[str], None]) -> Callable[[], Source] | None:
     if settings.source.url == "-" or is_live_url(settings.source.url):
         return None
-    return lambda: _open_source(settings, (), say, None)
+    return lambda: _open_source(settings, (), say, None, lambda opening: None)
 
 
 def _open_source(
-    settings: Settings, outputs: Sequence[str], say: Callable[[str], None], demand: Demand | None
+    settings: Settings,
+    outputs: Sequence[str],
+    say: Callable[[str], None],
+    demand: Demand | None,
+    begun: Callable[[LiveOpening], None],
 ) -> Source:
     asked = settings.source
     if is_live_url(asked.url):
-        main = connect(settings, asked.url, say, wanted=demand)
+        main = connect(settings, asked.url, say, wanted=demand, begun=begun)
         if not main.info.live and any(is_live_output(url) for url in outputs):
             return Paced(main)
         if not asked.sub:
             return main
         try:
-            return Beside(main, connect(settings, asked.sub, say, wanted=demand))
+            return Beside(main, connect(settings, asked.sub, say, wanted=demand, begun=begun))
         except BaseException:
             main.close()
             raise

@@ -68,7 +68,10 @@ class Fleet:
                 with self._bearing(name, several):
                     preparations[name] = prepare(own, self._voice_of(name, several), protected=protected)
             # Side by side: one silent camera must not keep the others waiting.
-            in_parallel([partial(self._connect, preparations[name], name, several) for name in preparations])
+            in_parallel(
+                [partial(self._connect, preparations[name], name, several) for name in preparations],
+                interrupts=[preparation.interrupt for preparation in preparations.values()],
+            )
             for name, preparation in preparations.items():
                 with self._bearing(name, several):
                     self.runs[name] = build(

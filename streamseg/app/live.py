@@ -24,7 +24,7 @@ from streamseg.sounds import form_of
 from streamseg.sources import LiveOptions, live_opener, open_source
 from streamseg.sources.oriented import Oriented
 
-__all__ = ["Demand", "Slate", "connect"]
+__all__ = ["Demand", "LiveOpening", "Slate", "connect"]
 
 _log = logging.getLogger(__name__)
 _ABSENT_WH = (1280, 720)
@@ -84,15 +84,28 @@ def is_camera(url: str) -> bool:
 
 
 def connect(
-    settings: Settings, url: str, say: Callable[[str], None], *, wanted: Callable[[], bool] | None = None
+    settings: Settings,
+    url: str,
+    say: Callable[[str], None],
+    *,
+    wanted: Callable[[], bool] | None = None,
+    begun: Callable[[LiveOpening], None] = lambda opening: None,
 ) -> Source:
-    """A live source: reconnecting if it is live, as it is if it has an end; `wanted` opens it on demand only.
+    """A live source: reconnecting if it is live, as it is if it has an end.
+
+    Args:
+        settings: of the run.
+        url: of the source.
+        say: receives one-line remarks for the user.
+        wanted: whether anybody wants pictures: it is opened on demand only.
+        begun: receives what opens it, which another thread may interrupt.
 
     Raises:
         SourceOpenError: it can never work as asked, or is not there and shall not be waited for.
     """
     opening = LiveOpening(settings, url)
     try:
+        begun(opening)
         return _connect(settings, url, opening, say, wanted)
     except BaseException:
         opening.close()

@@ -106,8 +106,8 @@ class Run:
 
     @property
     def incomplete(self) -> list[str]:
-        """The outputs that were lost for good while the others went on."""
-        return [url for url, sink in self.sinks.items() if isinstance(sink, Reopening) and sink.lost_for_good]
+        """The outputs that were lost for good, or could not be completed, while the others went on."""
+        return [url for url, sink in self.sinks.items() if isinstance(sink, Reopening) and sink.incomplete]
 
     @property
     def frames_out(self) -> int:

@@ -285,6 +285,7 @@ class _Watch:
         fleet, voice = self._fleet, self._voice
         began = time.monotonic()
         outcome = "failed"
+        unwritten: list[StreamsegError] = []
         try:
             fleet.start()
             self._notifier.ready()
@@ -295,8 +296,8 @@ class _Watch:
                     self._remark()
                     voice.catch_up()
                     if signals.reload and reload is not None:
+                        signals.reload = False  # before: what is asked for meanwhile is another reload
                         self._reload(reload)
-                        signals.reload = False
                     if time.monotonic() - told >= tell_every_s:
                         told = time.monotonic()
                         self._sample = fleet.sample()
@@ -320,8 +321,12 @@ class _Watch:
                 for name, report in fleet.reports(outcome=outcome).items():
                     if path := self._settings[name].output.report:
                         live = self._fleet.runs[name].source.info.live
-                        for notice in _write_report(path, report, numbered=live):
-                            voice(notice)
+                        try:
+                            for notice in _write_report(path, report, numbered=live):
+                                voice(notice)
+                        except StreamsegError as error:  # nothing else is lost for it: other reports, why it failed
+                            unwritten.append(error)
+                            voice.event("error", str(error))
         for name, run in fleet.runs.items():
             lead = f"{name}: " if name else ""
             for what, count in run.source.counts.items():
@@ -331,6 +336,8 @@ class _Watch:
             written = ", ".join(url for url in run.sinks if url != "null:") or "nowhere"
             rate = f"{frames / max(wall_s, 1e-9):.1f} fps"
             voice(f"{lead}{outcome}: {frames} frames in {wall_s:.1f} s ({rate}) to {written}")
+        if unwritten:
+            return unwritten[0].exit_code
         if signals.received:
             return 128 + signals.received[0]
         for name, run in fleet.runs.items():

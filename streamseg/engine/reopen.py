@@ -45,6 +45,7 @@ class Reopening:
         self._name = name
         self._sink = first
         self._closed = False
+        self._unfinished = False
         self._backoff = backoff or Backoff()
         self._due = 0.0 if first is not None else time.monotonic() + self._backoff.next_s()
         self._counts: Counter[str] = Counter()
@@ -66,9 +67,9 @@ class Reopening:
         return summed(self._counts, self._past, getattr(self._sink, "counts", {}))
 
     @property
-    def lost_for_good(self) -> bool:
-        """Whether it was lost and cannot be opened again."""
-        return self._open is None and self._counts["lost"] > 0
+    def incomplete(self) -> bool:
+        """Whether it was lost and cannot be opened again, or could not be completed at the end."""
+        return self._unfinished or (self._open is None and self._counts["lost"] > 0)
 
     @property
     def current(self) -> Sink | None:
@@ -96,7 +97,6 @@ class Reopening:
             self._counts["pictures dropped while closed"] += 1
             if now - self._since >= _STEADY_S:
                 self._backoff.reset()
-                self._reason = ""
             self._lose(sink, error)
 
     def keeps(self, output: Output) -> bool:
@@ -105,9 +105,14 @@ class Reopening:
         return keeps is not None and bool(keeps(output))
 
     def finish(self, packets: Sequence[Packet] = ()) -> None:
-        """Complete what is open."""
-        if self._sink is not None:
+        """Complete what is open; where that fails, it is said, and the other outputs are completed nevertheless."""
+        if self._sink is None:
+            return
+        try:
             self._sink.finish(packets)
+        except SinkError as error:
+            self._unfinished = True
+            _log.warning("%s: %s", self._name, error)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -129,7 +134,7 @@ class Reopening:
             self._wait_after(error)
             return None
         self._counts["reopened"] += 1
-        self._since = None
+        self._since, self._reason = None, ""
         _log.info("%s: open again", self._name)
         return self._sink
 

@@ -119,7 +119,10 @@ class Outside:
         self._taken_at = 0.0
         self._failure: str | None = None
         self.dropped = 0
-        self._child = Child(entry, name=f"streamseg {name}")
+        try:
+            self._child = Child(entry, name=f"streamseg {name}")
+        except ChildDied as error:
+            raise SinkAbsentError(f"cannot open {name}: {error}") from error
         try:
             size = shape[0] * shape[1]
             self._child.memory.resize(slots * (size + -size % 4096))

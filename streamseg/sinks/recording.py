@@ -253,10 +253,10 @@ class RecordingSink:
             raise SinkWriteError(f"cannot write {self._path}: {unwritten(error)}") from error
 
     def _no_room(self) -> str:
-        free, wanted = size_words(self._files.free_bytes()), size_words(self._min_free_bytes)
+        # Without how much is left: that changes all the time, and each time would be news.
         return (
-            f"cannot record to {self._path}: the disk has {free} left and {wanted} stay free; make room, "
-            "or keep fewer recordings with --keep-for or --max-disk"
+            f"cannot record to {self._path}: the disk has less than {size_words(self._min_free_bytes)} left, which "
+            "stay free; make room, or keep fewer recordings with --keep-for or --max-disk"
         )
 
 

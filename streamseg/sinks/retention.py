@@ -101,14 +101,10 @@ class Recordings:
             removed.append(recording.path)
         return removed
 
-    def free_bytes(self) -> int:
-        """What the disk has left for us."""
-        return shutil.disk_usage(self._pattern.parent).free
-
     @property
     def short_of_room(self) -> bool:
         """Whether the disk has less left than has to stay free."""
-        return self.free_bytes() < self._min_free_bytes
+        return shutil.disk_usage(self._pattern.parent).free < self._min_free_bytes
 
     def _find(self) -> list[_Recording]:
         """Oldest first, those that were open since behind all others."""

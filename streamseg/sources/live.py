@@ -72,20 +72,20 @@ class LiveOpener:
         address = self._resolve()
         if self._stopped:
             raise SourceOpenError(f"opening {address.shown} was interrupted")
-        if self._child is None or not self._child.alive:
-            self._drop_child()
-            self._start_child()
         try:
-            return self._open(address)
+            if self._child is None or not self._child.alive:
+                self._drop_child()
+                self._start_child()
+            if self._child is None:  # told so meanwhile
+                raise SourceOpenError(f"opening {address.shown} was interrupted")
+            return self._open(self._child, address)
         except TimeoutError as error:
-            self._drop_child()
-            self._start_child()
+            self._replace_child()
             raise SourceAbsentError(f"cannot open {address.shown}: {error}") from error
         except ChildDied as error:
-            self._drop_child()
+            self._replace_child()
             if self._stopped:
                 raise SourceOpenError(f"opening {address.shown} was interrupted") from error
-            self._start_child()
             raise SourceAbsentError(f"cannot open {address.shown}: {error}") from error
 
     def _resolve(self) -> Address:
@@ -95,9 +95,8 @@ class LiveOpener:
 
         return camera_address(self._url, self._options)
 
-    def _open(self, address: Address) -> LiveSource:
-        child, options = self._child, self._options
-        assert child is not None
+    def _open(self, child: Child, address: Address) -> LiveSource:
+        options = self._options
         if self._fresh:
             child.receive(_START_TIMEOUT_S)
             self._fresh = False
@@ -195,11 +194,16 @@ class LiveOpener:
         if child is not None:
             child.close()
 
-    def _take_back(self, usable: bool) -> None:
-        """A source was closed; a child that may still be stuck in it is replaced, at once: it takes time to start."""
-        if not usable:
-            self._drop_child()
+    def _replace_child(self) -> None:
+        """At once: it takes time to start. Where there is no room for it now, the next opening starts it."""
+        self._drop_child()
+        with contextlib.suppress(ChildDied):
             self._start_child()
+
+    def _take_back(self, usable: bool) -> None:
+        """A source was closed; a child that may still be stuck in it is replaced."""
+        if not usable:
+            self._replace_child()
 
 
 class LiveSource:
