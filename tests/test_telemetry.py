@@ -102,6 +102,17 @@ def test_csv_of_any_separator_and_clock(separator: str) -> None:
     assert found.at(NOON + 1).speed_m_s == pytest.approx(11.12, abs=0.01)
 
 
+@pytest.mark.parametrize("time", ["1714564800000", "1e300", "-1e14", "9" * 400, "nan", "0001-01-01T00:00:00+14:00"])
+def test_times_that_no_calendar_has_are_broken_lines(time: str) -> None:
+    found = read_csv(f"time,lat,lon\n{time},48,11\n{NOON},48,11\n")
+    assert (len(found), found.skipped, found.begin_s) == (1, 1, NOON)
+
+
+def test_what_is_no_table_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot read telemetry as CSV: field larger"):
+        read_csv('time,lat,lon\n"' + "x" * 200_000)
+
+
 def test_csv_without_a_place_is_refused() -> None:
     with pytest.raises(ConfigError, match="no column for the latitude; its columns are time, speed"):
         read_csv("time,speed\n1,2\n")

@@ -226,3 +226,16 @@ def test_a_broken_file_beside_ends_nothing(tmp_path: Path) -> None:
     where, said = where_of(clip)
     assert where is None
     assert said[0].endswith("it goes on without")
+
+
+def test_a_broken_file_beside_costs_a_drive_no_more_than_its_part(tmp_path: Path) -> None:
+    for second in (0, 2):
+        film(tmp_path, f"20240501_12000{second}_F.mp4", frames=60)
+    (tmp_path / "20240501_120000_F.gpx").write_text("nothing")
+    (tmp_path / "20240501_120002_F.csv").write_text(table(NOON + 2, 3))
+    where, said = where_of(tmp_path)
+    assert said[0].endswith("it goes on without")
+    assert said[1:] == ["telemetry: 20240501_120002_F.csv, 3 positions"]
+    assert where is not None
+    assert where(1.0) is None
+    assert where(3.0) is not None

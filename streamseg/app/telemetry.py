@@ -107,15 +107,18 @@ def whereabouts(source: Source, path: Path, *, file: str, offset_s: float, say: 
     if file:
         return _by_clock(open_telemetry(Path(file)), file, source, path, offset_s, say)
     videos = [piece.path for piece in source.drive.pieces] if isinstance(source, DriveSource) else [path]
-    sides = [(video, side) for video in videos if (side := side_file(video)) is not None]
+    sides = [side for video in videos if (side := side_file(video)) is not None]
     if sides:
-        try:
-            found = [open_telemetry(side) for _, side in sides]
-        except ConfigError as error:
-            say(f"{error}; it goes on without")
+        found: dict[Path, Telemetry] = {}
+        for side in sides:
+            try:
+                found[side] = open_telemetry(side)
+            except ConfigError as error:
+                say(f"{error}; it goes on without")
+        if not found:
             return None
-        name = sides[0][1].name + (f" and {len(sides) - 1} more" if len(sides) > 1 else "")
-        return _by_clock(Telemetry.joined(found), name, source, path, offset_s, say)
+        name = next(iter(found)).name + (f" and {len(found) - 1} more" if len(found) > 1 else "")
+        return _by_clock(Telemetry.joined(list(found.values())), name, source, path, offset_s, say)
     return _inside(source, videos, offset_s, say)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from xml.etree import ElementTree
@@ -22,6 +22,8 @@ _EARTH_M = 6_371_009.0
 _KNOT_M_S = 0.514444
 # Longer than this between two fixes is a gap.
 _GAP_S = 3.0
+# The year 10000, where calendars end: later seconds are milliseconds, or nonsense.
+_NO_YEAR_S = 253_402_300_800.0
 # Column names that are understood, and what a value is worth in m/s.
 _TIME = ("time", "timestamp", "utc", "datetime", "date_time")
 _LATITUDE = ("latitude", "lat")
@@ -161,11 +163,11 @@ def read_csv(text: str) -> Telemetry:
     """A table with a header: a time (ISO 8601, or seconds since 1970), latitude, longitude and perhaps a speed.
 
     Raises:
-        ConfigError: a column is missing.
+        ConfigError: a column is missing, or it is no table.
     """
     first = text.lstrip("\ufeff").split("\n", 1)[0]
     separator = max(",;\t", key=first.count)
-    table = csv.reader(io.StringIO(text.lstrip("\ufeff")), delimiter=separator)
+    table = _table_rows(text.lstrip("\ufeff"), separator)
     header = [name.strip().lower().replace(" ", "_") for name in next(table, [])]
 
     def column(names: Iterable[str], what: str) -> int:
@@ -192,6 +194,13 @@ def read_csv(text: str) -> Telemetry:
     return Telemetry(rows, skipped=skipped)
 
 
+def _table_rows(text: str, separator: str) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(io.StringIO(text), delimiter=separator)
+    except csv.Error as error:
+        raise ConfigError(f"cannot read telemetry as CSV: {error}") from error
+
+
 def _speeds(table: NDArray[np.float64]) -> NDArray[np.float64]:
     """As written; where it was not, from the places before and after."""
     speed: NDArray[np.float64] = table[:, 3].copy()
@@ -208,7 +217,7 @@ def _speeds(table: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _checked(time_s: float, latitude: float, longitude: float, speed: float) -> tuple[float, float, float, float]:
-    if not (math.isfinite(time_s) and abs(latitude) <= 90 and abs(longitude) <= 180):
+    if not (0 <= time_s < _NO_YEAR_S and abs(latitude) <= 90 and abs(longitude) <= 180):
         raise ValueError("out of range")
     return time_s, latitude, longitude, speed if math.isfinite(speed) and speed >= 0 else math.nan
 

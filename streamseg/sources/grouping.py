@@ -225,7 +225,7 @@ def creation_time_s(text: str) -> float | None:
     except ValueError:
         return None
     # A clock that was never set says 1904 or 1970.
-    return when.replace(tzinfo=when.tzinfo or UTC).timestamp() if when.year > 1990 else None
+    return when.replace(tzinfo=when.tzinfo or UTC).timestamp() if 1990 < when.year < 9999 else None
 
 
 def _chained(files: Sequence[_File], camera: str) -> list[Drive]:
