@@ -143,6 +143,24 @@ def test_the_radius_of_a_drawn_bend() -> None:
     assert np.median(radius[10:]) == pytest.approx(800, rel=0.25)
 
 
+def test_letters_of_the_panel_are_as_large_in_a_small_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    monkeypatch.setattr("streamseg.effects.lanes.write", lambda planes, text, at, size, colour: sizes.append(size))
+    small = clip_frame(0, 256, 144, planes=np.full((216, 256), 70, np.uint8))
+    LaneOverlay(found(Lanes((256, 144))), show=["panel"])(small, None, 0.0)
+    assert sizes == [9.0]
+
+
+@pytest.mark.parametrize(
+    ("offset", "words"), [(0.004, "in the centre"), (-0.004, "in the centre"), (-0.02, "2% left of centre")]
+)
+def test_a_car_in_the_centre_is_on_no_side(offset: float, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    monkeypatch.setattr("streamseg.effects.lanes.write", lambda planes, text, at, size, colour: said.append(text))
+    LaneOverlay(found(straight_lanes(offset)), show=["panel"])(grey(), None, 0.0)
+    assert said[0] == words
+
+
 def test_speed_and_place_go_into_events_and_the_panel() -> None:
     where = {0.0: Fix(0.0, 48.0, 11.0, 20.0), 1 / 30: Fix(1 / 30, 48.0, 11.0, 21.0, filled=True)}.get
     overlay = LaneOverlay(found(straight_lanes(0.4)), show=["panel"], where=where)

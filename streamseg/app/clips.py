@@ -24,7 +24,7 @@ from streamseg.frame import Output, Packet, Sink, Source, VideoInfo
 from streamseg.lanes.events import Event
 from streamseg.libav import moved, unwritten
 from streamseg.sinks import open_sink
-from streamseg.sinks.cut import NotAlikeError, Stretch, copy_cut, cut_suffix
+from streamseg.sinks.cut import NotAlikeError, Stretch, copy_cut, cut_suffix, later
 from streamseg.sounds import form_of
 from streamseg.sources.address import MAX_PIXELS
 from streamseg.sources.drive import DriveSource, Leg
@@ -172,7 +172,11 @@ def _encode_cut(stretches: Sequence[Stretch], target: Path) -> None:
     """Decode, and encode exactly what lies in the stretches; sound in the form of the first file's is copied."""
     origin_s = stretches[0].from_s + stretches[0].shift_s
     with closing(FileSource(str(stretches[0].path), max_pixels=MAX_PIXELS)) as first:
-        info = replace(first.info, chapters=(), frame_count=None, duration_s=None)
+        made = later(first.info.metadata.get("creation_time", ""), stretches[0].from_s)
+        metadata = {key: value for key, value in first.info.metadata.items() if key != "creation_time"}
+        if made:
+            metadata["creation_time"] = made
+        info = replace(first.info, metadata=metadata, chapters=(), frame_count=None, duration_s=None)
         sink = open_sink(str(target), info)
         try:
             last = -1

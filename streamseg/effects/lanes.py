@@ -42,6 +42,8 @@ _COLOURS: dict[str, Rgb] = {
 }
 # Seconds in which the lane appears; it goes at once, for what is not known is not shown.
 _FADE_S = 0.2
+# Smaller letters cannot be read.
+_LEAST_TEXT_PX = 9.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,7 +180,7 @@ class LaneOverlay:
         if lanes.offset is None or "warning" not in self._show:
             # Without a lane, nobody knows whether the car is still leaving it.
             leaving = None
-        size = frame.height / 38
+        size = max(_LEAST_TEXT_PX, frame.height / 38)
         text = self._lines_of_text(lanes, leaving, self._where(frame.seconds))
         boxes = [text_size(line, size) for line in text]
         pad, step = round(size * 0.8), round(size * 1.9)
@@ -214,7 +216,8 @@ class LaneOverlay:
         side = "right" if lanes.offset > 0 else "left"
         offset_m = self._camera.offset_m(lanes) if self._camera else None
         amount = f"{abs(lanes.offset):.0%}" if offset_m is None else f"{abs(offset_m):.2f} m"
-        text = [*speed, f"{amount} {side} of centre", self._bend(lanes)]
+        place = "in the centre" if amount in ("0%", "0.00 m") else f"{amount} {side} of centre"
+        text = [*speed, place, self._bend(lanes)]
         if leaving is not None:
             text.append(f"{leaving.kind} {leaving.side or ''}".strip())
         return text

@@ -24,7 +24,7 @@ from streamseg.libav import TS_DISCONT, moved, reason
 from streamseg.sinks.partial import Partial
 from streamseg.sinks.tracks import CopiedTracks, stream_metadata
 
-__all__ = ["NotAlikeError", "Stretch", "copy_cut", "cut_suffix"]
+__all__ = ["NotAlikeError", "Stretch", "copy_cut", "cut_suffix", "later"]
 
 # Sound lies this far behind its picture in the file, at most.
 _INTERLEAVED_S = 1.0
@@ -143,7 +143,7 @@ class _Writer:
         self._stream.metadata.update(stream_metadata(dict(video.metadata)))
         self._form = _form(video)
         self._copies = CopiedTracks(out, tracks, origin_s=self._origin_s)
-        made = _later(source.metadata.get("creation_time", ""), from_s - self.lead_s)
+        made = later(source.metadata.get("creation_time", ""), from_s - self.lead_s)
         if made:
             out.metadata["creation_time"] = made
         out.start_encoding()
@@ -217,8 +217,9 @@ def _form(video: Any) -> tuple[object, ...]:
     return (context.name, context.width, context.height, bytes(context.extradata or b""), video.time_base)
 
 
-def _later(creation_time: str, by_s: float) -> str:
+def later(creation_time: str, by_s: float) -> str:
+    """A `creation_time` of a container, moved by seconds; empty where it is none."""
     try:
         return (datetime.fromisoformat(creation_time) + timedelta(seconds=by_s)).isoformat()
-    except ValueError:
+    except (ValueError, OverflowError):
         return ""
