@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from streamseg.errors import StreamsegError, redact
 
-__all__ = ["Child", "ChildDied", "Host", "Memory", "own_environment", "serve"]
+__all__ = ["Child", "ChildDied", "Host", "Memory", "end_with_parent", "own_environment", "serve"]
 
 # A child that does not even read its messages for so long will not recover.
 _SEND_TIMEOUT_S = 5
@@ -294,7 +294,7 @@ def serve(entry: str, name: str, link_text: str, memory_text: str) -> None:
     # A service manager may signal the whole group; only the parent decides when the child ends.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+    end_with_parent()
     if sys.platform == "win32":
         import msvcrt
 
@@ -319,7 +319,11 @@ def serve(entry: str, name: str, link_text: str, memory_text: str) -> None:
     os._exit(0)
 
 
-def _end_with_parent() -> None:
-    """The parent holds the other end of our standard input; when it goes, however it goes, so do we."""
+def end_with_parent() -> None:
+    """From now on: the parent holds the other end of our standard input; when it goes, however it goes, so do we."""
+    threading.Thread(target=_wait_for_parent, name="lifeline", daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     os.read(0, 1)
     os._exit(0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,9 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
+from streamseg.child import own_environment
 from streamseg.cli import batch, main
 from tests import clips, networks
 from tests.test_drive import film
+from tests.test_live_run import until
 
 # Stands in for `streamseg run`: what it does is in the name of the file.
 STAND_IN = """
@@ -132,6 +136,38 @@ def test_an_interrupt_ends_what_runs_and_the_rest_waits(stand_in: Path, capsys: 
     Path("drives/2-slow.mp4").rename("drives/2.mp4")
     assert main(["batch", "drives", "--out", "out"]) == 0
     assert sorted(calls(stand_in)) == ["2.mp4", "3.mp4"]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_what_runs_ends_with_a_batch_that_is_killed(tmp_path: Path) -> None:
+    film(tmp_path, "long.mp4", frames=3000, size_wh=(320, 180))
+    (tmp_path / "long.mp4").rename(tmp_path / "{}.mp4")
+    words = [str(tmp_path / "{}.mp4"), "--out", str(tmp_path / "out"), "--task", "lanes"]
+    crew = subprocess.Popen([sys.executable, "-m", "streamseg", "batch", *words], env=own_environment())
+    partial = tmp_path / "out" / "{}.partial.mp4"
+    children = Path(f"/proc/{crew.pid}/task/{crew.pid}/children")
+    until(partial.exists, "the beginning of a run")
+    (run,) = map(int, children.read_text().split())
+    os.kill(run, signal.SIGSTOP)  # so that it cannot end by itself before
+    crew.kill()
+    crew.wait()
+    os.kill(run, signal.SIGCONT)
+    until(lambda: not is_running(run), "the end of the run")
+    assert partial.exists()
+    assert not (tmp_path / "out" / "{}.mp4").exists()
+
+
+def test_braces_in_a_name_are_no_place(stand_in: Path) -> None:
+    touch("drives/a{}.mp4")
+    assert main(["batch", "drives", "--out", "out"]) == 0
+    assert table()["drives/a{}.mp4"]["output"] == "out/a{}.mp4"
 
 
 def test_events_of_all_videos_come_into_one_table(stand_in: Path) -> None:

@@ -37,8 +37,16 @@ __all__ = ["add_parser"]
 
 _STATE, _SUMMARY, _EVENTS = "batch.json", "summary.csv", "events.csv"
 _LOOK_EVERY_S = 0.1
+# What is killed leaves no run behind that would go on, in the way of the next batch.
+_PROGRAM = """
+import sys
+from streamseg.child import end_with_parent
+end_with_parent()
+from streamseg.cli import main
+sys.exit(main())
+"""
 # Nothing is imported from the current folder.
-_COMMAND = (sys.executable, "-P", "-m", "streamseg", "run")
+_COMMAND = (sys.executable, "-P", "-c", _PROGRAM, "run")
 # The names that every file's own results are made of: {} is its place under --out, without a suffix.
 _PLACE = "{}"
 # Where no -o is given; what suits the file goes behind it.
@@ -281,6 +289,7 @@ class _Crew:
                 for job in running:  # only after a failure of our own
                     job.process.kill()
                     job.process.wait()
+                    _let_go(job.process)
                     job.said.close()
             return signals.received[0] if signals.received else 0
 
@@ -294,17 +303,18 @@ class _Crew:
         process = subprocess.Popen(
             # A relative path never begins with a dash or looks like a URL this way.
             [*_COMMAND, str(item.source.absolute()), *quiet, *self._shared, *options],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=said,
             env=own_environment(),
             # Control-C is for us: they are told one by one.
             start_new_session=True,
         )
-        return _Job(item, process, said, time.monotonic(), self._options, _output(options, item), Path(report))
+        return _Job(item, process, said, time.monotonic(), self._options, _output(self._options, item), Path(report))
 
     def _end(self, job: _Job) -> str:
         code = job.process.returncode
+        _let_go(job.process)
         with job.said:
             job.said.seek(0)
             lines = redact(job.said.read().decode("utf-8", "replace")).strip().splitlines()
@@ -331,6 +341,12 @@ class _Crew:
         if outcome == "failed":
             return f"{job.item.source}: {message}"
         return "" if self._quiet else f"{job.item.source}: {outcome} in {entry.wall_s:.1f} s"
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """Close our end of the line by which a process that has ended knew that we live."""
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 class _Signals:
