@@ -190,7 +190,7 @@ def test_interrupt_ends_a_read_of_the_pattern() -> None:
     timer.start()
     began_s = time.monotonic()
     assert source.read() is None
-    assert time.monotonic() - began_s < 0.5
+    assert time.monotonic() - began_s < 30, "the next frame is due after 100 s"
     timer.join()
     source.close()
     opener.close()

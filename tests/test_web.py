@@ -217,7 +217,7 @@ STREAM = b"GET /stream.mjpg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 def test_clients_that_do_not_read_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their pictures are left out, and after a while they are let go."""
-    monkeypatch.setattr(server_module._Handler, "timeout", 1.0)
+    monkeypatch.setattr(server_module._Handler, "timeout", 3.0)
     sink = PreviewSink("127.0.0.1", 0, quality=100)
     rng = np.random.default_rng(0)
     noise = Output(clips.frame(0, 1280, 720, planes=rng.integers(16, 235, (1080, 1280), np.uint8)))
@@ -228,8 +228,8 @@ def test_clients_that_do_not_read_hold_nobody_up(monkeypatch: pytest.MonkeyPatch
         begin = time.perf_counter()
         sink.write(noise)
         slowest_s = max(slowest_s, time.perf_counter() - begin)
-    assert slowest_s < 0.5  # the encoder's time on a busy machine; a client that is waited for costs a second
-    _until(lambda: sink._watchers == 0)
+    assert slowest_s < 2.5  # the encoder's time on a busy machine; a client that is waited for costs three seconds
+    _until(lambda: sink._watchers == 0, within_s=30)
     for client in clients:
         client.close()
     sink.close()
@@ -261,21 +261,21 @@ def test_more_than_sixteen_clients_are_turned_away() -> None:
 
 def test_request_that_comes_drop_by_drop_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(server_module._Handler, "timeout", 60.0)
     sink = PreviewSink("127.0.0.1", 0)
     client = connect(sink, b"GET / HT")
-    begin = time.monotonic()
-    assert client.recv(100) == b""
-    assert time.monotonic() - begin < 5
+    assert client.recv(100) == b"", "its own time-out is ten seconds"
     client.close()
     sink.close()
 
 
-def test_close_lets_every_client_go_at_once(preview: PreviewSink) -> None:
+def test_close_lets_every_client_go_at_once(preview: PreviewSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module._Handler, "timeout", 60.0)
     reading, silent = connect(preview, STREAM), connect(preview)
     _until(lambda: preview._watchers == 1)
     begin = time.monotonic()
     preview.close()
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 30, "long before their patience ends"
     for client in (reading, silent):
         with contextlib.suppress(ConnectionError):
             while client.recv(65536):
