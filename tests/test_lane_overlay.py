@@ -12,6 +12,7 @@ from streamseg.frame import Frame
 from streamseg.lanes import LaneFinder
 from streamseg.lanes.camera import Camera
 from streamseg.lanes.classical import ClassicalLaneFinder
+from streamseg.lanes.events import LaneEvents, Thresholds
 from streamseg.lanes.result import Boundary, Lanes
 from streamseg.lanes.telemetry import Fix
 from streamseg.pixels.planes import split
@@ -94,6 +95,15 @@ def test_the_panel_warns_only_while_the_lane_is_known() -> None:
     # The tint of the warning is in V.
     assert split(outputs[1].frame.planes)[2].max() > 150
     assert np.array_equal(outputs[2].frame.planes, unknown.frame.planes)
+
+
+def test_the_gauge_warns_when_the_thresholds_say_so() -> None:
+    """And not from an offset of its own, which the user cannot set."""
+    for depart, warns in ((0.3, True), (0.45, False)):
+        events = LaneEvents(Thresholds(depart=depart, back=0.2))
+        overlay = LaneOverlay(found(straight_lanes(0.4)), show=["panel", "warning"], events=events)
+        outputs = [overlay(grey(index), None, 0.4) for index in (0, 12)]
+        assert (split(outputs[1].frame.planes)[2].max() > 150) == warns
 
 
 def test_dashes_have_gaps() -> None:

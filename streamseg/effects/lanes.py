@@ -195,10 +195,19 @@ class LaneOverlay:
             write(planes, line, (left + pad, top + pad + number * step), size, colour)
         if lanes.offset is not None:
             y = top + pad + len(text) * step + gauge * 0.25
-            self._draw_gauge(planes, lanes.offset, (left + pad, left + width - pad), y, frame)
+            colour = self._yuv("lane" if leaving is None else "warning", frame)
+            self._draw_gauge(planes, lanes.offset, (left + pad, left + width - pad), y, colour, frame)
 
-    def _draw_gauge(self, planes: Plane, offset: float, ends: tuple[int, int], y: float, frame: Frame) -> None:
-        """The lane from above: a bar with its lines at the ends, and where the car is."""
+    def _draw_gauge(
+        self,
+        planes: Plane,
+        offset: float,
+        ends: tuple[int, int],
+        y: float,
+        colour: tuple[int, int, int],
+        frame: Frame,
+    ) -> None:
+        """The lane from above: a bar with its lines at the ends, and where the car is, in `colour`."""
         left, right = ends
         half = frame.height / 110
         thin = max(1, round(frame.height / 500))
@@ -206,8 +215,7 @@ class LaneOverlay:
         stroke(planes, [np.array(bar, np.float32) for bar in bars], self._yuv("text", frame), thin, 0.8)
         x = left + (right - left) * min(max(offset + 0.5, 0.0), 1.0)
         car = [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
-        leaving = abs(offset) >= 0.3 and "warning" in self._show
-        fill_polygons(planes, [np.array(car, np.float32)], self._yuv("warning" if leaving else "lane", frame))
+        fill_polygons(planes, [np.array(car, np.float32)], colour)
 
     def _lines_of_text(self, lanes: Lanes, leaving: Event | None, fix: Fix | None) -> list[str]:
         speed = [] if fix is None else [f"{'about ' if fix.filled else ''}{fix.speed_m_s * 3.6:.0f} km/h"]
