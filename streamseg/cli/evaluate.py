@@ -21,7 +21,7 @@ from streamseg.evaluate.bench import table
 from streamseg.evaluate.davis import clips, score_masks, truth_of
 from streamseg.evaluate.instances import Truth, average_precision
 from streamseg.evaluate.mattes import Mask, dtssd, jaccard, mean_absolute_difference
-from streamseg.evaluate.semantic import Confusion, mask_files, read_labels, read_opacity, read_trimap
+from streamseg.evaluate.semantic import Confusion, mask_files, read_labels, read_opacity, read_picture, read_trimap
 from streamseg.evaluate.sheet import overlay, write_sheet
 from streamseg.evaluate.stability import lateness, steadiness
 from streamseg.frame import Frame, Output, Plane
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         worst = sorted(cases, key=lambda case: case[0])[: max(1, args.worst)]
         if not worst:
             raise ConfigError("there is no picture for the sheet; name the pictures with --images")
-        write_sheet(args.sheet, [(caption, overlay(_bgr(path), a, b)) for _, caption, path, a, b in worst])
+        write_sheet(args.sheet, [(caption, overlay(read_picture(path), a, b)) for _, caption, path, a, b in worst])
         print(f"the worst {len(worst)} frames: {args.sheet} (green right, red made up, blue missed)", file=sys.stderr)
     return 0
 
@@ -146,7 +146,7 @@ def _coco(args: argparse.Namespace) -> tuple[_Report, list[_Case]]:
         found = [e["segmentation"] for e in entries if e["image_id"] == truth.ids[name] and e["score"] >= _SHOWN_SCORE]
         true = [truth.coco.annToRLE(a) for a in truth.coco.imgToAnns[truth.ids[name]]]
         path = args.images / name
-        ours, theirs = (_union(codes, _bgr(path).shape[:2]) for codes in (found, true))
+        ours, theirs = (_union(codes, read_picture(path).shape[:2]) for codes in (found, true))
         j = jaccard(ours, theirs)
         cases.append((j, f"{name}  union IoU {j:.3f}", path, ours, theirs))
     return report, cases
@@ -329,13 +329,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise SourceOpenError(f"cannot read {path}: it is no file of JSON lines") from error
-
-
-def _bgr(path: Path) -> Plane:
-    picture = cv2.imread(str(path))
-    if picture is None:
-        raise SourceOpenError(f"cannot read {path}: no picture that OpenCV knows")
-    return picture
 
 
 def _print(report: Mapping[str, Any]) -> None:

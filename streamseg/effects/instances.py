@@ -210,7 +210,7 @@ class InstanceOverlay:
         """Paint one picture; see `Effect`. `stuff` is what a semantic network says, painted beneath the instances."""
         if isinstance(segmentation, Things):
             with self._timed("track"):
-                seen = number(chosen(segmentation, self._classes), self._tracker, dt_s)
+                seen = numbered(chosen(segmentation, self._classes), self._tracker, dt_s)
             with self._timed("draw"):
                 planes = frame.planes.copy()
                 if stuff is not None:
@@ -263,7 +263,7 @@ class RoadUsers:
         """Who is on the road in this frame, `dt_s` after the one before."""
         found = self._segment(frame)
         if isinstance(found, Things):
-            self._seen = number(_without_bonnet(chosen(found, self._classes), frame), self._tracker, dt_s)
+            self._seen = numbered(_without_bonnet(chosen(found, self._classes), frame), self._tracker, dt_s)
         return () if self._seen is None else road_users(self._seen)
 
     def paint(self, planes: Plane, frame: Frame, dt_s: float) -> None:
@@ -287,7 +287,7 @@ def _without_bonnet(users: Things, frame: Frame) -> Things:
     return users.pick((bottom < 0.95 * frame.height) | (width < 0.5 * frame.width) | (width < 3 * height))
 
 
-def number(instances: Things, tracker: Tracker | None, dt_s: float) -> Tracked:
+def numbered(instances: Things, tracker: Tracker | None, dt_s: float) -> Tracked:
     """The instances with the numbers that the tracker gives them."""
     if tracker is None:
         return Tracked(instances, np.zeros(len(instances), np.int64))

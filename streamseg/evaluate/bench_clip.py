@@ -8,13 +8,9 @@ from itertools import islice
 from pathlib import Path
 
 import av
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 
-from streamseg.errors import SourceOpenError
 from streamseg.evaluate.davis import Clip
-from streamseg.evaluate.semantic import mask_files
+from streamseg.evaluate.semantic import mask_files, read_picture
 
 __all__ = ["prepared", "video_of"]
 
@@ -50,19 +46,12 @@ def video_of(clip: Clip, folder: Path) -> Path:
 
     def pictures() -> Iterator[av.VideoFrame]:
         for path in mask_files(clip.pictures).values():
-            picture = _read(path)
+            picture = read_picture(path)
             yield av.VideoFrame.from_ndarray(picture[: size_wh[1], : size_wh[0]].copy(), format="bgr24")
 
-    height, width = _read(next(iter(mask_files(clip.pictures).values()))).shape[:2]
+    height, width = read_picture(next(iter(mask_files(clip.pictures).values()))).shape[:2]
     size_wh = (width // 2 * 2, height // 2 * 2)
     return _encode(folder / f"{clip.name}.mp4", pictures(), size_wh, Fraction(_DAVIS_RATE), crf=8)
-
-
-def _read(path: Path) -> NDArray[np.uint8]:
-    picture = cv2.imread(str(path))
-    if picture is None:
-        raise SourceOpenError(f"cannot read {path}: no picture that OpenCV knows")
-    return picture
 
 
 def _encode(out: Path, frames: Iterable[av.VideoFrame], size_wh: tuple[int, int], rate: Fraction, *, crf: int) -> Path:

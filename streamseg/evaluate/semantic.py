@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamseg.errors import SourceOpenError
 
-__all__ = ["IGNORE", "Confusion", "mask_files", "read_labels", "read_opacity", "read_trimap"]
+__all__ = ["IGNORE", "Confusion", "mask_files", "read_labels", "read_opacity", "read_picture", "read_trimap"]
 
 Labels = NDArray[np.uint8]
 
@@ -136,7 +136,20 @@ def read_opacity(path: Path) -> Labels:
     Raises:
         SourceOpenError: it cannot be read.
     """
-    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    return _read(path, cv2.IMREAD_GRAYSCALE)
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture file as (H, W, 3) uint8 BGR.
+
+    Raises:
+        SourceOpenError: it cannot be read.
+    """
+    return _read(path, cv2.IMREAD_COLOR)
+
+
+def _read(path: Path, flags: int) -> NDArray[np.uint8]:
+    picture = cv2.imread(str(path), flags)
     if picture is None:
         raise SourceOpenError(f"cannot read {path}: no picture that OpenCV knows")
     return picture

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamseg.errors import InferenceError, ModelLoadError
 from streamseg.frame import Frame
-from streamseg.pixels.letterbox import ModelInput, Placement, picture_size
+from streamseg.pixels.letterbox import ModelInput, picture_size
 from streamseg.pixels.masks import fit_frame, sigmoid
 from streamseg.segment.inspect import GraphFacts, TensorFacts, ends_in_range
 from streamseg.segment.ort import Runs
@@ -82,12 +82,7 @@ class ClassMapSegmenter:
         sizes = ((frame.width, frame.height), picture_size(frame))
         if self._input is None or self._frame_sizes != sizes:
             self._frame_sizes = sizes
-            letterbox = self._preprocess.letterbox
-            placement = (
-                Placement.letterbox(sizes[0], self._size_wh, sizes[1])
-                if letterbox
-                else Placement.stretch(sizes[0], self._size_wh)
-            )
+            placement = self._preprocess.place(sizes[0], self._size_wh, sizes[1])
             nhwc = self._facts.layout == "nhwc"
             self._input = ModelInput(placement, channels_last=nhwc, dtype=self._dtype, smooth=True)
         blob = self._normalise(self._input(frame))

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamseg.errors import InferenceError
 from streamseg.frame import Frame
-from streamseg.pixels.letterbox import ModelInput, Placement, picture_size
+from streamseg.pixels.letterbox import ModelInput, picture_size
 from streamseg.pixels.masks import fit_frame, sigmoid
 from streamseg.segment.inspect import GraphFacts, ends_in_range
 from streamseg.segment.ort import Runs
@@ -50,11 +50,7 @@ class MatteSegmenter:
         sizes = (frame_wh, picture_size(frame))
         if self._input is None or self._frame_sizes != sizes:
             self._frame_sizes = sizes
-            placement = (
-                Placement.letterbox(frame_wh, self._size_wh, sizes[1])
-                if self._preprocess.letterbox
-                else Placement.stretch(frame_wh, self._size_wh)
-            )
+            placement = self._preprocess.place(frame_wh, self._size_wh, sizes[1])
             self._input = ModelInput(
                 placement, channels_last=self._facts.layout == "nhwc", dtype=self._dtype, smooth=True
             )

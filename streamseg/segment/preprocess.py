@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.errors import ModelLoadError
+from streamseg.pixels.letterbox import Placement
 
 __all__ = ["Normaliser", "Preprocess"]
 
@@ -35,6 +36,12 @@ class Preprocess:
         if 0 in self.std or not np.isfinite([*self.mean, *self.std]).all():
             given = f"{','.join(map(str, self.mean))} and {','.join(map(str, self.std))}"
             raise ModelLoadError(f"mean and std of a network's input must be numbers, std not 0, not {given}")
+
+    def place(self, frame_wh: tuple[int, int], input_wh: tuple[int, int], picture_wh: tuple[int, int]) -> Placement:
+        """How a frame lies in the network's input; `picture_wh` is the part of it that shows picture. All in px."""
+        if self.letterbox:
+            return Placement.letterbox(frame_wh, input_wh, picture_wh)
+        return Placement.stretch(frame_wh, input_wh)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Preprocess:
