@@ -149,6 +149,16 @@ def test_coco_results_of_a_run(tmp_path: Path) -> None:
     lines.write_text("no json\n")
     with pytest.raises(SourceOpenError, match="JSON lines"):
         measure("coco", truth, "--results", lines)
+    for strange in ("", "{}\n", "[1]\n"):
+        lines.write_text(strange)
+        with pytest.raises(SourceOpenError, match="holds no results of streamseg run"):
+            measure("coco", truth, "--results", lines)
+    lines.unlink()
+    with pytest.raises(SourceOpenError, match="no such file or directory"):
+        measure("coco", truth, "--results", lines)
+    truth.write_text(json.dumps({**json.loads(truth.read_text()), "annotations": []}))
+    with pytest.raises(SourceOpenError, match="no object is annotated"):
+        measure("coco", truth, "--results", lines)
 
 
 def test_alpha_of_folders(tmp_path: Path) -> None:

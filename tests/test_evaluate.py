@@ -283,6 +283,16 @@ def test_average_precision_by_hand(tmp_path: Path) -> None:
         truth.entries([{"source": "b.jpg", "instances": []}])
     with pytest.raises(SourceOpenError, match="no instances"):
         truth.entries([{"source": "a.jpg", "coverage": 0.5}])
+    small = {"class": "cat", "mask": {"size": [24, 32], "counts": ""}}
+    with pytest.raises(SourceOpenError, match="are of 32x24, and the annotations of 64x48"):
+        truth.entries([{"source": "a.jpg", "instances": [small]}])
+    whole = coco_file(tmp_path / "truth.json")
+    bare = {"id": 9, "image_id": 7, "category_id": 3}
+    (tmp_path / "bad.json").write_text(json.dumps({**whole, "annotations": [bare]}))
+    with pytest.raises(SourceOpenError, match="annotation 9 lacks"):
+        Truth(tmp_path / "bad.json")
+    with pytest.raises(SourceOpenError, match=r"cannot read .*: no such file or directory"):
+        Truth(tmp_path / "gone.json")
     for content in ("[]", "{", '{"images": []}'):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(SourceOpenError, match="no COCO annotations"):

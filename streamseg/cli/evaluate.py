@@ -25,7 +25,7 @@ from streamseg.evaluate.semantic import Confusion, mask_files, read_labels, read
 from streamseg.evaluate.sheet import overlay, write_sheet
 from streamseg.evaluate.stability import lateness, steadiness
 from streamseg.frame import Frame, Output, Plane
-from streamseg.libav import unwritten
+from streamseg.libav import reason, unwritten
 from streamseg.pixels.flow import flow_wh, small_luma
 from streamseg.segment.describe import record
 from streamseg.segment.load import Segmenter, load_segmenter
@@ -132,6 +132,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _coco(args: argparse.Namespace) -> tuple[_Report, list[_Case]]:
     truth = Truth(args.truth)
+    if not truth.coco.anns:
+        raise SourceOpenError(f"in {args.truth} no object is annotated, so nothing can be scored")
     if args.results:
         records = _lines(args.results)
     else:
@@ -326,9 +328,14 @@ def _needed(images: Path | None) -> Path:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except (OSError, ValueError) as error:
+        records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    except OSError as error:
+        raise SourceOpenError(f"cannot read {path}: {reason(error)}") from error
+    except ValueError as error:
         raise SourceOpenError(f"cannot read {path}: it is no file of JSON lines") from error
+    if not records or not all(isinstance(one, dict) and "source" in one for one in records):
+        raise SourceOpenError(f"{path} holds no results of streamseg run; name what --results wrote")
+    return records
 
 
 def _print(report: Mapping[str, Any]) -> None:

@@ -140,7 +140,7 @@ def add_options(parser: Any) -> None:
     parser.add_argument("--keep-largest", action="store_true", default=None, help="only the largest of them")
     parser.add_argument("--mode", metavar="MODE", help="frames the network looks at: every, keyframes:N or auto")
     parser.add_argument(
-        "--classes", metavar="CLASS,...", action=_Joined, help="task instances: classes that are painted (all)"
+        "--classes", metavar="CLASS,...", action=_Joined, help="task instances, --users: classes that are painted (all)"
     )
     parser.add_argument("--users", metavar="NAME|PATH", help="task lanes: a network that finds road users")
     parser.add_argument("--telemetry", metavar="FILE", help="task lanes: GPX, NMEA or CSV (beside or in the video)")

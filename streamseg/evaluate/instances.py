@@ -13,9 +13,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from streamseg.errors import SourceOpenError
+from streamseg.libav import reason
 
 __all__ = ["Truth", "average_precision"]
 
+_NEEDED = frozenset({"image_id", "category_id", "area", "bbox"})
 _STATS = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large", "AR1", "AR10", "AR100")
 
 
@@ -38,15 +40,23 @@ class Truth:
             with contextlib.redirect_stdout(io.StringIO()):
                 self.coco = COCO(str(path))
             self.ids = {Path(image["file_name"]).name: image["id"] for image in self.coco.dataset["images"]}
+            self._sizes_hw = {i["id"]: [i["height"], i["width"]] for i in self.coco.dataset["images"]}
             self._categories = {entry["name"]: entry["id"] for entry in self.coco.dataset["categories"]}
-        except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AssertionError) as error:
+        except OSError as error:
+            raise SourceOpenError(f"cannot read {path}: {reason(error)}") from error
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AssertionError) as error:
             raise SourceOpenError(f"{path} holds no COCO annotations: {error or type(error).__name__}") from error
+        for number, found in self.coco.anns.items():
+            if not (found.keys() >= _NEEDED and isinstance(found.get("segmentation"), list | dict)):
+                raise SourceOpenError(
+                    f"{path}: annotation {number} lacks one of segmentation, {', '.join(sorted(_NEEDED))}"
+                )
 
     def entries(self, records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Records of `--results` as COCO's result entries; classes that the annotations do not know are left out.
 
         Raises:
-            SourceOpenError: a record is of a picture without annotations, or has no instances.
+            SourceOpenError: a record is of a picture without annotations or of another size, or has no instances.
         """
         entries = []
         for record in records:
@@ -56,6 +66,12 @@ class Truth:
             if "instances" not in record:
                 raise SourceOpenError(f"the results of {name} hold no instances; run a network that finds some")
             for one in record["instances"]:
+                size_hw, true_hw = list(one["mask"]["size"]), self._sizes_hw[self.ids[name]]
+                if size_hw != true_hw:
+                    raise SourceOpenError(
+                        f"the results of {name} are of {size_hw[1]}x{size_hw[0]}, and the annotations of "
+                        f"{true_hw[1]}x{true_hw[0]}; run the pictures that were annotated"
+                    )
                 if one["class"] in self._categories:
                     x1, y1, x2, y2 = one["box_xyxy"]
                     entries.append({
