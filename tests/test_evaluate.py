@@ -335,13 +335,19 @@ def test_steadiness_of_a_still_picture_by_hand() -> None:
         steadiness([on], [luma])
 
 
-def test_lag_and_stale_area_of_a_delayed_matte() -> None:
-    """A square walks 4 px a frame at 25 fps; found k frames late, it lags k * 40 ms."""
-    reference = []
-    for n in range(25):
+def walking_square(frames: int) -> list[NDArray[np.uint8]]:
+    """Mattes of a square that walks 4 px a frame."""
+    mattes = []
+    for n in range(frames):
         matte = np.zeros((40, 160), np.uint8)
         matte[10:30, 4 * n : 4 * n + 40] = 255
-        reference.append(matte)
+        mattes.append(matte)
+    return mattes
+
+
+def test_lag_and_stale_area_of_a_delayed_matte() -> None:
+    """Found k frames late at 25 fps, the square lags k * 40 ms."""
+    reference = walking_square(25)
     times = [n / 25 for n in range(25)]
     assert lateness(reference, reference, times).lag_ms == 0
     for late in (1, 3):
@@ -355,11 +361,7 @@ def test_lag_and_stale_area_of_a_delayed_matte() -> None:
 
 
 def test_a_frozen_matte_is_steady_and_fails_by_its_lag() -> None:
-    reference = []
-    for n in range(30):
-        matte = np.zeros((40, 160), np.uint8)
-        matte[10:30, 4 * n : 4 * n + 40] = 255
-        reference.append(matte)
+    reference = walking_square(30)
     times = [n / 30 for n in range(30)]
     frozen = [reference[0]] * 30
     still = [texture()[:40, :160]] * 30

@@ -70,6 +70,20 @@ def network(
     return path
 
 
+def of_two_planes(nodes, constants, path, *, also=None):
+    """The network of x (1, 2, h, w) and d that gives y, m and rest, and `also`."""
+    planes = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, None, None, None))
+        for name in ("y", "m", "rest", *([also] if also else []))
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (1, 2, "h", "w")),
+        helper.make_tensor_value_info("d", onnx.TensorProto.FLOAT, (1, _BINS, 4, 6)),
+    ]
+    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    return networks.save(helper.make_graph(nodes, "planes", inputs, planes, weights), path)
+
+
 def splitting(path, *, sizes=(2, 3), also=None, activated=True):
     """Planes x (1, 2, h, w) convolved to five, which are split into y and m."""
     random = np.random.default_rng(9)
@@ -80,16 +94,7 @@ def splitting(path, *, sizes=(2, 3), also=None, activated=True):
         nodes += [helper.make_node("Sigmoid", ["c"], ["s"]), helper.make_node("Mul", ["c", "s"], ["a"])]
     nodes.append(helper.make_node("Split", ["a" if activated else "c", "sizes"], ["y", "m"], axis=1))
     nodes.append(helper.make_node("Identity", ["d"], ["rest"]))
-    planes = [
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, None, None, None))
-        for name in ("y", "m", "rest", *([also] if also else []))
-    ]
-    inputs = [
-        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (1, 2, "h", "w")),
-        helper.make_tensor_value_info("d", onnx.TensorProto.FLOAT, (1, _BINS, 4, 6)),
-    ]
-    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    return networks.save(helper.make_graph(nodes, "splitting", inputs, planes, weights), path)
+    return of_two_planes(nodes, constants, path, also=also)
 
 
 @pytest.mark.parametrize("activated", [True, False])
@@ -129,16 +134,7 @@ def repeating(path, *, first=True, also=None, how="floor"):
         helper.make_node("Conv", ["all", "km"], ["m"], kernel_shape=[1, 1]),
         helper.make_node("Identity", ["d"], ["rest"]),
     ]
-    planes = [
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, None, None, None))
-        for name in ("y", "m", "rest", *([also] if also else []))
-    ]
-    inputs = [
-        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (1, 2, "h", "w")),
-        helper.make_tensor_value_info("d", onnx.TensorProto.FLOAT, (1, _BINS, 4, 6)),
-    ]
-    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    return networks.save(helper.make_graph(nodes, "repeating", inputs, planes, weights), path)
+    return of_two_planes(nodes, constants, path, also=also)
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -44,6 +44,16 @@ def on_air(t: NDArray[Any]) -> NDArray[Any]:
     return (t % 1 >= 0.5) & (t % 1 < 0.6)
 
 
+def flashing_clip(path: Path) -> Path:
+    """What a camera sees and hears while flashes and beeps come together."""
+    return camera_clip(
+        path,
+        frames=120,
+        draw=lambda index: clips.flat(235 if on_air(np.array(index / 30)) else 40, *SIZE_WH),
+        wave=lambda t: 0.5 * np.sin(2 * np.pi * 1000 * t) * on_air(t),
+    )
+
+
 def beginnings(times_s: NDArray[Any], on: NDArray[Any]) -> NDArray[Any]:
     """When it was switched on, in seconds; before that it was off for half a second."""
     switched = times_s[on]
@@ -68,12 +78,7 @@ def sound_after_picture_s(path: Path) -> float:
 
 
 def test_sound_comes_with_the_picture_or_as_much_later_as_asked(tmp_path: Path) -> None:
-    clip = camera_clip(
-        tmp_path / "cam.mkv",
-        frames=120,
-        draw=lambda index: clips.flat(235 if on_air(np.array(index / 30)) else 40, *SIZE_WH),
-        wave=lambda t: 0.5 * np.sin(2 * np.pi * 1000 * t) * on_air(t),
-    )
+    clip = flashing_clip(tmp_path / "cam.mkv")
     delays_ms = (0, 200)
     with ExitStack() as stack:
         server = stack.enter_context(rtsp_server("--mount", f"cam=h264+aac:{clip}"))
@@ -96,12 +101,7 @@ def test_sound_comes_with_the_picture_or_as_much_later_as_asked(tmp_path: Path) 
 
 def test_a_camera_that_comes_late_is_recorded_at_its_own_pace(tmp_path: Path) -> None:
     """Slates go before it; the file that begins with it has its sound, in step."""
-    clip = camera_clip(
-        tmp_path / "cam.mkv",
-        frames=120,
-        draw=lambda index: clips.flat(235 if on_air(np.array(index / 30)) else 40, *SIZE_WH),
-        wave=lambda t: 0.5 * np.sin(2 * np.pi * 1000 * t) * on_air(t),
-    )
+    clip = flashing_clip(tmp_path / "cam.mkv")
     server = RtspServer(("--mount", f"cam=h264+aac:{clip}"))
     with ExitStack() as stack:
         program = started(tmp_path, server.url("cam"), "--background", "none", "--size", "320x192")

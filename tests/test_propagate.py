@@ -10,8 +10,6 @@ from scipy import ndimage
 from streamseg.frame import Plane
 from streamseg.temporal import Propagator, move_boxes
 
-ROOM = np.random.default_rng(5)
-
 
 def texture(seed: int, height: int = 360, width: int = 640) -> NDArray[np.float64]:
     random = np.random.default_rng(seed)
