@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from fractions import Fraction
@@ -11,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
+from streamseg.errors import SourceOpenError
 from streamseg.frame import Colour, Frame
-from streamseg.sources import ImageSource
+from streamseg.sources import ImageSource, open_source
 from streamseg.sources.conform import UPRIGHT, Turn
 from streamseg.sources.pictures import exif_orientation
 from tests.test_sources import open_and_read
@@ -154,3 +156,64 @@ def test_unreadable_picture_in_a_folder_is_skipped_and_counted(tmp_path: Path) -
     assert [frame.pts for frame in frames] == [0, 2]
     assert source.counts == {"unreadable pictures skipped": 1}
     assert any("2.png" in notice for notice in source.notices)
+
+
+def test_a_jpeg_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    """Whoever decodes what there is shows the rest in green."""
+    _, data = cv2.imencode(".jpg", _photo(640, 480), [cv2.IMWRITE_JPEG_QUALITY, 98])
+    (tmp_path / "half.jpg").write_bytes(data.tobytes()[: len(data) // 2])
+    with pytest.raises(SourceOpenError, match=r"half\.jpg: broken; save or copy it again"):
+        open_source(str(tmp_path / "half.jpg"))
+    (tmp_path / "unended.jpg").write_bytes(data.tobytes()[:-2])  # some cameras never write the end mark
+    assert len(open_and_read(tmp_path / "unended.jpg")[1]) == 1
+
+
+def _animated_png(path: Path, colour_profile: bytes = b"") -> None:
+    """Two pictures; other chunks may stand before the one that says so."""
+    (first, second) = (cv2.imencode(".png", np.full((48, 64, 3), level, np.uint8))[1].tobytes() for level in (9, 200))
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    def samples(png: bytes) -> bytes:
+        at = png.index(b"IDAT")
+        return png[at + 4 : at + 4 + struct.unpack(">I", png[at - 4 : at])[0]]
+
+    def control(number: int) -> bytes:
+        return chunk(b"fcTL", struct.pack(">IIIIIHHBB", number, 64, 48, 0, 0, 1, 10, 0, 0))
+
+    profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(colour_profile)) if colour_profile else b""
+    path.write_bytes(
+        first[:33]
+        + profile
+        + chunk(b"acTL", struct.pack(">II", 2, 0))
+        + control(0)
+        + chunk(b"IDAT", samples(first))
+        + control(1)
+        + chunk(b"fdAT", struct.pack(">I", 2) + samples(second))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("profile", [b"", bytes(range(256)) * 8], ids=["bare", "with colour profile"])
+def test_every_picture_of_an_animated_png(profile: bytes, tmp_path: Path) -> None:
+    """Also with a colour profile, whose name PyAV lets go of twice where one looks at it: the process dies of that."""
+    _animated_png(tmp_path / "a.png", profile)
+    _, frames = open_and_read(tmp_path / "a.png")
+    assert [bool(frame.y.mean() > 100) for frame in frames] == [False, True]
+
+
+def test_an_animated_png_in_a_folder_is_named_for_what_it_is(tmp_path: Path) -> None:
+    _animated_png(tmp_path / "a.png", bytes(100))
+    cv2.imwrite(str(tmp_path / "b.png"), np.zeros((4, 4, 3), np.uint8))
+    source, frames = open_and_read(tmp_path)
+    assert [frame.origin.name for frame in frames] == ["b.png"]
+    assert source.notices == ("a.png cannot be read: an animated PNG; name it by itself",)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_by_name_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    """It would be read once to see what it is, and then wait for a second writer for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceOpenError, match=r"standard input: streamseg run - < .*pipe"):
+        open_source(str(tmp_path / "pipe"))

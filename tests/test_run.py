@@ -143,8 +143,9 @@ def test_a_video_behind_keeps_its_own_rate_and_repeats(clip: Path, network: Path
 def test_a_video_as_an_image_behind_stands_still_and_that_is_said(
     clip: Path, network: Path, tmp_path: Path, capsys
 ) -> None:
-    for behind, said in ((clip, True), (tmp_path / "one.png", False)):
-        cv2.imwrite(str(tmp_path / "one.png"), np.zeros((20, 20, 3), np.uint8))
+    for behind, said in ((clip, True), (tmp_path / "one.png", False), (tmp_path / "one.ppm", False)):
+        if behind != clip:
+            cv2.imwrite(str(behind), np.zeros((20, 20, 3), np.uint8))
         assert run(clip, "-o", tmp_path / "o.mkv", "--background", f"image:{behind}", "--model", network) == 0
         assert (f"video:{behind} plays it" in capsys.readouterr().err) == said
 

@@ -199,11 +199,13 @@ def _backdrop(
             still = open_source(value, max_pixels=limit, colour=colour)
             try:
                 picture = still.read()
+                # Not all kinds say how many pictures they hold.
+                moves = still.info.frame_count != 1 and still.read() is not None
             finally:
                 still.close()
             for notice in still.notices:
                 say(f"{value}: {notice}")
-            if still.info.frame_count != 1:
+            if moves:
                 say(f"{value} holds more than one picture, and the first stands behind; video:{value} plays it")
             if picture is None:
                 raise ConfigError(f"background {value} holds no picture; choose another image")

@@ -63,6 +63,11 @@ def open_source(
     files = drive_files(path)
     if files:
         return open_drive(files, str(path), max_pixels=max_pixels, threads=threads, colour=colour, hwaccel=hwaccel)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # It is looked into before it is read, and whoever writes a pipe writes once.
+        raise SourceOpenError(
+            f"cannot open {url}: it is a pipe or a device; give it as standard input: streamseg run - < {url}"
+        )
     if _names_many(path):
         return ImageSource(picture_files(str(path)), str(path), max_pixels=max_pixels, colour=colour)
     if is_picture(path):

@@ -157,7 +157,7 @@ class FileSource:
                 raise SourceOpenError(_cannot_be_piped("its pictures come before their index"))
             raise SourceOpenError(f"{path}: no picture in it can be decoded" + self._why_nothing())
         first = self._ready[0][1]
-        turn = turn_of(first)
+        turn = turn_of(first, stream.codec_context.name)
         context = stream.codec_context
         self._size_wh, self._true_wh = (first.width, first.height), self._hardware.size_wh(first)
         self._conformer = Conformer(

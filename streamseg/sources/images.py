@@ -14,7 +14,7 @@ from streamseg.errors import SourceOpenError
 from streamseg.frame import Colour, Frame, Origin, Packet, VideoInfo
 from streamseg.libav import reason
 from streamseg.sources.conform import PICTURE_COLOUR, Conformer, Turn, colour_of
-from streamseg.sources.pictures import decode_picture, exif_orientation, picture_codec
+from streamseg.sources.pictures import PICTURE_HEAD, decode_picture, exif_orientation, picture_codec
 
 __all__ = ["ImageSource", "has_pictures", "is_picture", "named", "natural_key", "picture_files"]
 
@@ -26,7 +26,7 @@ def is_picture(path: Path) -> bool:
     """Whether the file begins like a picture."""
     try:
         with path.open("rb") as file:
-            return picture_codec(file.read(64)) is not None
+            return picture_codec(file.read(PICTURE_HEAD)) is not None
     except OSError:
         return False
 

@@ -9,13 +9,18 @@ import av
 
 from streamseg.libav import reason
 
-__all__ = ["decode_picture", "exif_orientation", "picture_codec"]
+__all__ = ["PICTURE_HEAD", "decode_picture", "exif_orientation", "picture_codec"]
+
+PICTURE_HEAD = 1 << 20
+"""How many bytes of a file `picture_codec` may need."""
 
 _ORIENTATION = 0x0112
 
 
 def picture_codec(head: bytes) -> str | None:
-    """FFmpeg's decoder for a picture that begins with `head` (64 bytes are enough); None where it is none.
+    """FFmpeg's decoder for a picture that begins with `head`; None where it is none.
+
+    `PICTURE_HEAD` bytes are enough: whether a PNG moves stands behind its colour profile.
 
     >>> picture_codec(b"BM" + bytes(30))
     'bmp'
@@ -23,7 +28,7 @@ def picture_codec(head: bytes) -> str | None:
     if head.startswith(b"\xff\xd8\xff"):
         return "mjpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return None if b"acTL" in head[:64] else "png"  # animated: a video
+        return None if _moves(head) else "png"  # a video
     if head.startswith(b"BM") and len(head) > 14:
         return "bmp"
     if head.startswith((b"II*\0", b"MM\0*")):
@@ -39,14 +44,14 @@ def decode_picture(data: bytes, max_pixels: int) -> tuple[av.VideoFrame, Any]:
     Raises:
         ValueError: it is no picture, a broken one, or larger than `max_pixels`; the message says which.
     """
-    codec = picture_codec(data[:64])
+    codec = picture_codec(data)
     if codec is None:
-        raise ValueError("no JPEG, PNG, WebP, BMP or TIFF")
+        raise ValueError("an animated PNG; name it by itself" if _moves(data) else "no JPEG, PNG, WebP, BMP or TIFF")
     if codec == "webp" and b"ANIM" in data[:64]:
-        raise ValueError("an animated WebP, which cannot be read")
+        raise ValueError("an animated WebP, which cannot be read; convert it to a video")
     context: Any = av.CodecContext.create(codec, "r")
-    # The decoder refuses before it allocates.
-    context.options = {"max_pixels": str(max_pixels)}
+    # The decoder refuses before it allocates. Of a JPEG that was cut off, the rest would be green.
+    context.options = {"max_pixels": str(max_pixels)} | ({"err_detect": "explode"} if codec == "mjpeg" else {})
     context.thread_count = 1
     try:
         pictures = context.decode(av.Packet(data)) or context.decode(None)
@@ -60,6 +65,11 @@ def decode_picture(data: bytes, max_pixels: int) -> tuple[av.VideoFrame, Any]:
     if not pictures:
         raise ValueError("broken; save or copy it again")
     return pictures[0], context
+
+
+def _moves(data: bytes) -> bool:
+    """Whether a PNG is animated; the chunk that says so stands before the first that holds samples."""
+    return data.startswith(b"\x89PNG") and data.find(b"acTL", 0, data.find(b"IDAT")) > 0
 
 
 def _pixels(data: bytes, codec: str) -> int:
@@ -83,7 +93,7 @@ def _pixels(data: bytes, codec: str) -> int:
 
 def exif_orientation(data: bytes) -> int:
     """1 to 8 as EXIF counts; 1, upright, where `data` does not say."""
-    codec = picture_codec(data[:64])
+    codec = picture_codec(data)
     block = data if codec == "tiff" else _exif_block(data, codec)
     try:
         return _orientation(block)

@@ -63,15 +63,22 @@ def stream_duration_s(stream: Any) -> float | None:
     return 3600 * int(said[1]) + 60 * int(said[2]) + float(said[3]) if said else None
 
 
-def turn_of(picture: Any) -> Turn:
-    """From the display matrix that the decoder attached."""
+def turn_of(picture: Any, codec: str) -> Turn:
+    """From the display matrix that the decoder attached; `codec` is FFmpeg's name of it."""
+    # To look at what these attach frees the name of a colour profile, which the picture frees again (PyAV 18.1).
+    if codec in ("png", "apng"):
+        return _rotated(picture.rotation)
     try:
         matrix = picture.side_data.get("DISPLAYMATRIX")
     except ValueError:
         # PyAV refuses the whole list where the library knows a kind that PyAV does not.
-        return {90: Turn(True, False, True), -90: Turn(True, True, False), 180: Turn(False, True, True)}.get(
-            abs(picture.rotation) if abs(picture.rotation) == 180 else picture.rotation, UPRIGHT
-        )
+        return _rotated(picture.rotation)
     if matrix is None:
         return UPRIGHT
     return Turn.of_matrix(tuple(np.frombuffer(bytes(matrix), np.int32).tolist()))
+
+
+def _rotated(degrees: int) -> Turn:
+    """From a rotation to the left, -180 to 180, which does not tell of mirrors."""
+    quarters = {90: Turn(True, False, True), -90: Turn(True, True, False), 180: Turn(False, True, True)}
+    return quarters.get(abs(degrees) if abs(degrees) == 180 else degrees, UPRIGHT)

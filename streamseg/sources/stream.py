@@ -336,7 +336,7 @@ class _Reading:
                 f"{request.shown} is {first.width}x{first.height}, more than {request.max_pixels} pixels; "
                 "choose a smaller stream or raise max_pixels"
             )
-        turn = turn_of(first)
+        turn = turn_of(first, stream.codec_context.name)
         self._size_wh = (first.width, first.height)
         found = colour_of(first, stream.codec_context, chroma_siting(stream))
         self._conformer = Conformer(
