@@ -79,6 +79,31 @@ def test_front_and_rear_are_paired_across_folders(tmp_path: Path) -> None:
     assert (alone.camera, names(alone)) == ("rear", ["2024_0501_180001_R.mp4"])
 
 
+def test_cameras_are_told_by_a_letter_after_the_kind(tmp_path: Path) -> None:
+    for name in ("120000_0001_N_A", "120000_0001_N_B", "120001_0002_E_A", "120001_0002_E_B", "120000_0001_N_C"):
+        film(tmp_path, f"20240501_{name}.mp4")
+    (drive,) = grouped(tmp_path)
+    assert names(drive) == ["20240501_120000_0001_N_A.mp4", "20240501_120001_0002_E_A.mp4"]
+    assert {camera: len(pieces) for camera, pieces in drive.others.items()} == {"camera B": 2, "camera C": 1}
+
+
+def test_files_of_one_moment_do_not_follow_each_other(tmp_path: Path) -> None:
+    for second in (0, 2, 4):
+        for letter in "XY":
+            film(tmp_path, f"20240501_12000{second}_{letter}.mp4", frames=60)
+    one, two = grouped(tmp_path)
+    assert names(one) == [f"20240501_12000{second}_X.mp4" for second in (0, 2, 4)]
+    assert names(two) == [f"20240501_12000{second}_Y.mp4" for second in (0, 2, 4)]
+    assert [round(piece.begin_s, 3) for piece in two.pieces] == [0, 2, 4]
+
+
+def test_parts_of_one_file_with_its_creation_time_follow_each_other(tmp_path: Path) -> None:
+    for part in range(3):
+        film(tmp_path, f"part{part}.mp4", metadata={"creation_time": "2024-05-01T12:00:00Z"})
+    (drive,) = grouped(tmp_path)
+    assert [round(piece.begin_s, 3) for piece in drive.pieces] == [0, 1, 2]
+
+
 def test_names_without_a_time_follow_their_numbers(tmp_path: Path) -> None:
     for name in ("MOVI9", "MOVI10", "wedding", "GX010002", "GX020001", "GX010001"):
         film(tmp_path, f"{name}.mp4", frames=3)

@@ -38,6 +38,8 @@ _STAMP = re.compile(r"(?<!\d)(20\d\d|\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]?(\d\d)
 _PARTED = re.compile(r"(G[HXLP])(\d\d)(\d{4})$", re.IGNORECASE)
 # After a number: which kind of recording, which camera, which of two qualities.
 _LETTERS = re.compile(r"(?<=\d)[-_]?[A-Z]?([FRBIA])([HL]?)$")
+# 0001_N_B: a kind, then one of several cameras, the first of which looks ahead; where the others look, models differ.
+_CHANNEL = re.compile(r"(?<=\d)_[A-Z]_([ABC])$")
 _LETTER_CAMERAS = {"F": "front", "A": "front", "R": "rear", "B": "rear", "I": "inside"}
 _WORDS = re.compile(
     r"(?:^|[-_ .])(front|rear|back|inside|interior|cabin|(?:left|right)(?:[-_](?:repeater|pillar))?)$", re.I
@@ -214,6 +216,9 @@ def _camera(stem: str) -> str:
     if word:
         name = word[1].lower().replace("_", " ").replace("-", " ")
         return _WORD_CAMERAS.get(name, name)
+    channel = _CHANNEL.search(stem)
+    if channel:
+        return "front" if channel[1] == "A" else f"camera {channel[1]}"
     letters = _LETTERS.search(stem)
     return _LETTER_CAMERAS[letters[1]] + (" small" if letters[2] == "L" else "") if letters else ""
 
@@ -232,29 +237,35 @@ def _chained(files: Sequence[_File], camera: str) -> list[Drive]:
     """Files of one camera and family as drives."""
     timed = all(file.clock_s is not None for file in files)
     ordered = sorted(files, key=lambda file: ((file.clock_s or 0.0) if timed else 0.0, file.order))
-    drives: list[list[_File]] = []
-    gaps: list[list[float]] = []
+    chains: list[list[tuple[_File, float]]] = []  # with the pause before each file
+    going_on: list[list[tuple[_File, float]]] = []
     for file in ordered:
-        last = drives[-1][-1] if drives else None
-        gap_s = 0.0
-        if timed and last is not None and last.clock_s is not None and file.clock_s is not None:
-            gap_s = file.clock_s - last.clock_s - last.duration_s
-        if last is None or gap_s > _SPLIT_S or file.size_wh != last.size_wh:
-            drives.append([file])
-            gaps.append([0.0])
-        else:
-            drives[-1].append(file)
-            gaps[-1].append(gap_s if gap_s > SLACK_S else 0.0)
+        # What begins in the first half of another file does not follow it: a camera that no name tells, or a copy.
+        # Parts that were cut from one file may all have its `creation_time`.
+        named = timed and not file.family
+        beside = [chain for chain in going_on if named and _gap_s(chain[-1][0], file) < -chain[-1][0].duration_s / 2]
+        before = next((chain for chain in going_on if chain not in beside), None)
+        gap_s = 0.0 if before is None or not timed else _gap_s(before[-1][0], file)
+        if before is not None and gap_s <= _SPLIT_S and file.size_wh == before[-1][0].size_wh:
+            before.append((file, gap_s if gap_s > SLACK_S else 0.0))
+            continue
+        going_on = [*beside, [(file, 0.0)]]
+        chains.append(going_on[-1])
     found = []
-    for chain, pauses in zip(drives, gaps, strict=True):
+    for chain in chains:
         pieces: list[Piece] = []
         end_s = 0.0
-        for file, gap_s in zip(chain, pauses, strict=True):
+        for file, gap_s in chain:
             clock_s = file.clock_s if timed else None
             pieces.append(Piece(file.path, end_s + gap_s, file.duration_s, clock_s))
             end_s = pieces[-1].end_s
         found.append(Drive(camera, tuple(pieces)))
     return found
+
+
+def _gap_s(one: _File, two: _File) -> float:
+    """Seconds from the end of a file to the begin of another, both by their clocks."""
+    return (two.clock_s or 0.0) - (one.clock_s or 0.0) - one.duration_s
 
 
 def _paired(drives: list[Drive]) -> list[Drive]:
