@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -12,6 +13,12 @@ from typing import Any
 import pytest
 
 from streamseg.segment import ladder
+
+
+def pytest_sessionstart() -> None:
+    """A shell that runs the tests in its background has them ignore interrupts, which they send to themselves."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
