@@ -421,6 +421,29 @@ def interrupt(
     return process.returncode, said
 
 
+@pytest.mark.parametrize("entry", ["main", "execute"])
+def test_an_interrupt_of_which_a_library_makes_another_error_counts(
+    entry: str, clip: Path, network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def imported(*args: object, **kwargs: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as interrupt:
+            raise ImportError("a library failed to import") from interrupt
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if entry == "main":
+            monkeypatch.setattr("streamseg.cli._parse", imported)
+            assert main(["run", str(clip), "-o", "null:"]) == 130
+            return
+        monkeypatch.setattr("streamseg.cli.run.Fleet", imported)
+        arguments = {"source.url": str(clip), "output.sinks": ["null:"], "model.name": str(network)}
+        assert execute(load_runs(None, [], arguments), Voice(quiet=True, as_json=False)) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_that_a_library_swallows_while_it_is_imported_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
 

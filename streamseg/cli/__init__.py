@@ -38,8 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         with _tidying() as interrupted:
-            args = _parse(argv)
-            if interrupted:  # and a library that was being imported has swallowed it
+            try:
+                args = _parse(argv)
+            except Exception:
+                if not interrupted:  # which a library that was being imported has made something else of
+                    raise
+            if interrupted:  # and it was swallowed
                 return 130
             return int(args.function(args))
     except KeyboardInterrupt:

@@ -244,7 +244,7 @@ def execute(
         try:
             unseen = voice.quiet or voice.as_json
             fleet = Fleet(settings, voice, protected=protected, progress=partial(progress, quiet=unseen))
-        except (KeyboardInterrupt, StreamsegError):
+        except BaseException:  # also what a library makes of an interrupt that comes while it is imported
             if signals.received:
                 return 128 + signals.received[0]
             raise
