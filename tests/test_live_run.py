@@ -174,7 +174,13 @@ def test_a_stream_that_is_not_there_yet_is_waited_for_behind_the_slate(
 ) -> None:
     port = free_port()
     process = start(
-        f"rtsp://me:secret@127.0.0.1:{port}/cam", "-o", tmp_path / "out.mkv", "--model", network, "--size", "320x180"
+        f"rtsp://me:secret@127.0.0.1:{port}/cam?key=hidden",
+        "-o",
+        tmp_path / "out.mkv",
+        "--model",
+        network,
+        "--size",
+        "320x180",
     )
     until(lambda: any(path.stat().st_size > 2000 for path in tmp_path.glob("out-2*")), "a recording of the slate")
     process.send_signal(signal.SIGTERM)
@@ -183,6 +189,7 @@ def test_a_stream_that_is_not_there_yet_is_waited_for_behind_the_slate(
     assert time.monotonic() - begin < 15
     assert process.returncode == 128 + signal.SIGTERM
     assert "secret" not in said
+    assert "hidden" not in said
     assert "waiting for it" in said
     assert "320x180" in said
     frames = decode(recording(tmp_path))
@@ -393,6 +400,17 @@ def test_two_streams_that_write_one_file_are_refused(network: Path, tmp_path: Pa
     )
     assert run("--config", config, "--model", network) == 2
     assert "streams a and b both write" in capsys.readouterr().err
+
+
+def test_a_stream_key_is_not_told_when_two_streams_publish_to_one_address(tmp_path: Path, capsys: Any) -> None:
+    config = tmp_path / "cams.yaml"
+    config.write_text(
+        "output: {sinks: ['rtmp://me:secret@127.0.0.1:9/live/hidden']}\n"
+        "streams: {a: {source: {url: 'test:'}}, b: {source: {url: 'test:'}}}\n"
+    )
+    assert run("--config", config) == 2
+    said = capsys.readouterr().err
+    assert "streams a and b both write rtmp://***@127.0.0.1:9/live/***;" in said
 
 
 def test_a_small_stream_is_looked_at_and_the_large_one_is_drawn_on(network: Path, tmp_path: Path) -> None:

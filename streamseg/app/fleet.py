@@ -17,7 +17,7 @@ from streamseg.app.privacy import Progress, unwatched
 from streamseg.app.run import Run, rss_bytes
 from streamseg.config import Settings
 from streamseg.engine import in_parallel, stream_name
-from streamseg.errors import ConfigError, PipelineStuckError, StreamsegError, redact
+from streamseg.errors import ConfigError, PipelineStuckError, StreamsegError, redact, shown
 
 __all__ = ["Fleet"]
 
@@ -275,6 +275,6 @@ def _refuse_shared_files(settings: Mapping[str, Settings]) -> None:
             real = os.path.realpath(path) if "://" not in path and not path.startswith("virtualcam:") else path
             if real in writers and writers[real] != name:
                 raise ConfigError(
-                    f"streams {writers[real]} and {name} both write {redact(path)}; give each an output of its own"
+                    f"streams {writers[real]} and {name} both write {shown(path)}; give each an output of its own"
                 )
             writers[real] = name

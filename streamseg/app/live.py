@@ -14,7 +14,7 @@ from streamseg.app.background import VirtualBackground
 from streamseg.config import Settings, parse_background, parse_size
 from streamseg.effects.slate import card
 from streamseg.engine import LIVE_TIME_BASE, Backoff, Reconnecting
-from streamseg.errors import ConfigError, SourceAbsentError, StreamsegError, redact
+from streamseg.errors import ConfigError, SourceAbsentError, StreamsegError, shown
 from streamseg.frame import Colour, Frame, Origin, Plane, Source, VideoInfo
 from streamseg.libav import Recolour, moved
 from streamseg.pixels.fit import fit_planes
@@ -176,7 +176,7 @@ def _absent_info(settings: Settings, url: str) -> VideoInfo:
         width, height = height, width
     width, height = width + width % 2, height + height % 2
     rate = Fraction(settings.source.fps).limit_denominator(1001) if settings.source.fps else _ABSENT_RATE
-    return VideoInfo(width, height, rate, True, LIVE_TIME_BASE, Colour(), redact(url), (width, height))
+    return VideoInfo(width, height, rate, True, LIVE_TIME_BASE, Colour(), shown(url), (width, height))
 
 
 def _live_info(info: VideoInfo, settled: Callable[[Colour, int], Colour]) -> VideoInfo:
