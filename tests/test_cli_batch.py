@@ -186,12 +186,16 @@ def test_events_of_all_videos_come_into_one_table(stand_in: Path) -> None:
         (["a.mp4", "--out", "a.mp4/out"], "cannot write into a.mp4/out: not a directory"),
         (["a.mp4", "--out", "spoilt"], "spoilt/batch.json is no state of a batch; remove it"),
         (["a.mp4", "--out", "out", "--task", "cooking"], "invalid choice: 'cooking'"),
+        (
+            ["a.mp4", "b.mp4", "--out", "out", "--events", "e.csv"],
+            "--events e.csv would be written by every video; put {} into the name, as in --events '{}.csv'",
+        ),
     ],
 )
 def test_wrong_use_is_one_line(
     arguments: list[str], message: str, stand_in: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    touch("a.mp4", "spoilt/batch.json")
+    touch("a.mp4", "b.mp4", "spoilt/batch.json")
     try:
         code = main(["batch", *arguments])
     except SystemExit as end:

@@ -129,6 +129,8 @@ def test_another_time_zone_is_told_and_the_offset_helps(tmp_path: Path) -> None:
     assert speed(where, 1.4) == pytest.approx(10)
     where, said = where_of(clip, file=str(track), offset_s=90000)
     assert said[0].endswith("and --telemetry-offset is 90000: if that is the time zone, add --telemetry-offset -7200")
+    where, said = where_of(film(tmp_path, "20240501_120000.mp4", frames=60), file=str(track), offset_s=90000)
+    assert said[0].endswith("and --telemetry-offset is 90000: without the offset they meet; leave it out")
 
 
 def test_telemetry_of_another_day_is_not_used(tmp_path: Path) -> None:

@@ -167,6 +167,8 @@ def _misfit(telemetry: Telemetry, name: str, source: Source, began: float, offse
     # Time zones lie quarters of an hour apart.
     zone_s = round((telemetry.begin_s - began) / (_HOUR_S / 4)) * _HOUR_S / 4
     if abs(zone_s) <= 14 * _HOUR_S and _overlap(telemetry, began + zone_s, length_s):
+        if not zone_s:
+            return f"{text}: without the offset they meet; leave it out"
         return f"{text}: if that is the time zone, add --telemetry-offset {zone_s:g}"
     return f"{text}: it does not fit and is not used"
 

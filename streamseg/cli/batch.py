@@ -51,6 +51,7 @@ _COMMAND = (sys.executable, "-P", "-c", _PROGRAM, "run")
 _PLACE = "{}"
 # Where no -o is given; what suits the file goes behind it.
 _DEFAULT = f"--output={_PLACE}"
+_WRITTEN = ("--output", "--events", "--page", "--results", "--report", "--matte")
 
 
 def add_parser(commands: Any) -> None:
@@ -141,6 +142,8 @@ def _batch(args: argparse.Namespace, passed: _Passed) -> int:
     found = _items(args.patterns, out)
     failed: list[Entry] = []
     items = _joined(found, out, failed) if args.join else found
+    if len(items) > 1:
+        _refuse_one_for_all(options)
     for entry in failed:
         ledger.put(entry)
         tell(f"{entry.file}: {entry.message}")
@@ -192,6 +195,22 @@ def _items(patterns: Sequence[str], out: Path) -> list[_Item]:
             f"no videos: {', '.join(map(repr, patterns))} name none; quote patterns, as in 'drives/**/*.mp4'"
         )
     return list(items.values())
+
+
+def _refuse_one_for_all(options: Sequence[str]) -> None:
+    """One file cannot take the results of several videos: the last would be left of them.
+
+    Raises:
+        ConfigError: an option names such a file; addresses and folders can take them.
+    """
+    for word in options:
+        flag, _, name = word.partition("=")
+        if flag in _WRITTEN and _PLACE not in name and ":" not in name and name != "-" and not name.endswith("/"):
+            path = Path(name)
+            raise ConfigError(
+                f"{flag} {name} would be written by every video; put {_PLACE} into the name, as in "
+                f"{flag} '{_PLACE}{path.suffix or path.name}'"
+            )
 
 
 def _files(pattern: str) -> list[Path]:
