@@ -672,6 +672,30 @@ def test_what_was_let_go_of_is_left_and_no_longer_being_written(name: str, tmp_p
     assert len(os.listdir(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("kind", [open_sink, MatteSink])
+@pytest.mark.parametrize("name", ["shot_%05d.png", "shots/"])
+def test_two_runs_do_not_mix_their_pictures(kind: Callable[..., Sink], name: str, tmp_path: Path) -> None:
+    url, info = str(tmp_path / name) + "/" * name.endswith("/"), clips.info()
+    first = kind(url, info)
+    with pytest.raises(SinkOpenError, match="another run is writing it now; wait") as caught:
+        kind(url, info)
+    assert caught.value.exit_code == 2
+    first.write(outputs(1)[0])
+    first.finish()
+    first.close()
+    second = kind(url, info)  # what lies there from before is written anew
+    second.write(outputs(1)[0])
+    second.close()
+    assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 1
+
+
+def test_runs_of_different_sources_share_a_folder(tmp_path: Path) -> None:
+    sinks = [open_sink(f"{tmp_path}/out/", replace(clips.info(), name=name)) for name in ("a.mp4", "b.mp4")]
+    for sink in sinks:
+        sink.close()
+    assert not os.listdir(tmp_path / "out")
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "webm"])
 def test_full_disk_is_one_line_and_what_came_before_plays(suffix: str, tmp_path: Path) -> None:
     """RLIMIT_FSIZE stands in for a full disk: writes fail in the same place, with another number."""

@@ -17,6 +17,7 @@ from streamseg.frame import Frame, Output, Packet, Plane, VideoInfo
 from streamseg.libav import Chain, i420_picture, matrix_name, plane_view, reason, unwritten
 from streamseg.pixels.blend import blank
 from streamseg.pixels.planes import yuv_colour
+from streamseg.sinks.partial import Claim
 
 __all__ = [
     "SUFFIXES",
@@ -51,7 +52,7 @@ class PictureNames:
         suffixes: those that can be written; in a folder, others become ``.png``.
 
     Raises:
-        SinkOpenError: one name for many pictures, a wrong extension, or no such folder.
+        SinkOpenError: one name for many pictures, a wrong extension, no such folder, or another run is writing there.
     """
 
     def __init__(self, url: str, info: VideoInfo, *, suffixes: frozenset[str] = SUFFIXES) -> None:
@@ -68,6 +69,8 @@ class PictureNames:
                 self._path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise SinkOpenError(f"cannot write into {url}: {unwritten(error)}") from error
+            # Runs of other sources may write into it meanwhile.
+            self._claim = Claim(self._path / re.sub(r"[^\w.-]", "_", info.name), url)
             self._first = 1 + (_highest(self._path, re.compile(r".*_(\d+)\.png")) if info.live else 0)
             return
         if self._path.suffix.lower() not in suffixes:
@@ -81,6 +84,7 @@ class PictureNames:
             raise SinkOpenError(
                 f"cannot write {url}: one name for {info.frame_count} pictures; use {numbered} or {self._path.stem}/"
             )
+        self._claim = Claim(self._path, url)
         before, _, behind = _PATTERN.sub("\0", self._path.name, count=1).partition("\0")
         names = re.compile(rf"{re.escape(before)}(\d+){re.escape(behind)}")
         self._first = 1 + (_highest(self._path.parent, names) if info.live and self._numbered else 0)
@@ -101,6 +105,10 @@ class PictureNames:
         if self._written > 1:
             raise SinkWriteError(f"cannot write a second picture to {self._url}; use a pattern such as out_%05d.png")
         return self._path
+
+    def close(self) -> None:
+        """Leave the names to others."""
+        self._claim.release()
 
     def _in_folder(self, frame: Frame) -> str:
         origin = Path(frame.origin.name)
@@ -138,9 +146,9 @@ class ImageSink:
     def __init__(self, url: str, info: VideoInfo, *, quality: str | int | None = None, alpha: bool = False) -> None:
         if alpha and Path(url).suffix.lower() in SUFFIXES - _ALPHA_SUFFIXES:
             raise SinkOpenError(f"cannot write opacity to {url}: use .png, .webp or .tif")
-        self._names = PictureNames(url, info, suffixes=_ALPHA_SUFFIXES if alpha else SUFFIXES)
         self._alpha = alpha
         self._quality = _quality(quality, url)
+        self._names = PictureNames(url, info, suffixes=_ALPHA_SUFFIXES if alpha else SUFFIXES)
         self._chains: dict[tuple[int, int], Chain] = {}
         self._notices: list[str] = []
         if info.tracks:
@@ -170,7 +178,8 @@ class ImageSink:
         """Nothing is left to do: every picture is whole."""
 
     def close(self) -> None:
-        """Nothing is open between pictures."""
+        """Leave the names to others; nothing else is open between pictures."""
+        self._names.close()
 
 
 def cut_back(picture: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:

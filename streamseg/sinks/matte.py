@@ -97,3 +97,5 @@ class MatteSink:
         """Let go of the file."""
         if self._file is not None:
             self._file.close()
+        if self._names is not None:
+            self._names.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from streamseg.errors import SinkOpenError
 from streamseg.libav import unwritten
 from streamseg.locks import try_lock
 
-__all__ = ["Named", "Partial"]
+__all__ = ["Claim", "Named", "Partial"]
 
 
 class Partial:
@@ -54,9 +55,7 @@ class Partial:
                 self._lock = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             except FileExistsError:
                 if _is_locked(path):
-                    raise SinkOpenError(
-                        f"cannot write {self.final}: another run is writing it now; wait for that or name another file"
-                    ) from None
+                    raise _in_use(self.final) from None
                 self.notices.append(
                     f"an earlier run left {path.name} ({path.stat().st_size / 1e6:.1f} MB, "
                     "playable up to where it stopped); it is kept"
@@ -95,6 +94,40 @@ class Partial:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+class Claim:
+    """Keeps other runs from a name for many files, such as ``out_%05d.png``: a hidden file beside them is locked.
+
+    Args:
+        path: the name; its folder exists.
+        shown: what the user called it.
+
+    Raises:
+        SinkOpenError: another run has claimed it, or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path, shown: str) -> None:
+        self._path = path.with_name(f".{path.name}.lock")
+        try:
+            self._lock: int | None = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError as error:
+            raise SinkOpenError(f"cannot write {shown}: {unwritten(error)}") from error
+        if not try_lock(self._lock):
+            os.close(self._lock)
+            raise _in_use(shown)
+
+    def release(self) -> None:
+        """Others may have it."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+
+def _in_use(name: Path | str) -> SinkOpenError:
+    return SinkOpenError(f"cannot write {name}: another run is writing it now; wait for that or name another file")
 
 
 def _is_locked(path: Path) -> bool:
