@@ -141,7 +141,7 @@ def test_import_of_an_onnx_file(run: Run, tmp_path: Path) -> None:
         (("pull", "selfi"), "no model 'selfi': did you mean selfie"),
         (("pull", "selfie", "--offline"), "'selfie' is not here and nothing may be fetched"),
         (("import", "selfie"), "selfie needs no import; run: streamseg models pull selfie"),
-        (("import", "absent.pt"), "no model file 'absent.pt'"),
+        (("import", "absent.pt"), "no model file 'absent.pt'; check the spelling"),
         (("import", "absent.onnx"), "cannot read model absent.onnx: no such file"),
         (("import", "x.onnx", "--imgsz", "96", "--half"), "--imgsz, --half: for checkpoints alone, x.onnx is ONNX"),
         (("import", "x.pt", "--imgsz", "100"), "imgsz must be multiples of 32"),

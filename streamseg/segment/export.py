@@ -146,7 +146,7 @@ def import_checkpoint(
         ModelLoadError: no ultralytics to be had, the export failed, or the result is no such network.
     """
     if not checkpoint.is_file():
-        raise ModelLoadError(f"no model file {str(checkpoint)!r}")
+        raise ModelLoadError(f"no model file {str(checkpoint)!r}; check the spelling")
     name = _checked_name(name or checkpoint.stem + options.suffix)
     python = _interpreter(make_env, say)
     _show_notice_once(say)
