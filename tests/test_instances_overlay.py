@@ -173,3 +173,18 @@ def test_road_users_keep_their_numbers_and_are_painted() -> None:
     planes = grey().planes.copy()
     users.paint(planes, grey(), 1 / 30)
     assert not np.array_equal(planes, grey().planes)
+
+
+def test_an_object_that_is_called_something_else_for_a_moment_keeps_its_class() -> None:
+    said = [1] * 6 + [0, 0, 1, 0]
+
+    def segment(frame: Frame) -> Instances:
+        return seen([(40 + frame.index, 60, 140 + frame.index, 200)], [said[frame.index]])
+
+    users, overlay = RoadUsers(segment), InstanceOverlay(tracker=BuiltinTracker())
+    for index in range(len(said)):
+        dt_s = 1 / 30 if index else 0.0
+        assert [(user.track, user.class_name) for user in users(grey(index), dt_s)] == [(1, "car")]
+        followed = overlay(grey(index), segment(grey(index)), dt_s).segmentation
+        assert isinstance(followed, Tracked)
+        assert followed.instances.class_ids.tolist() == [1]

@@ -16,6 +16,7 @@ from streamseg.pixels.draw import fill_mask, fill_polygons, stroke, text_size, w
 from streamseg.pixels.planes import yuv_colour
 from streamseg.segment.result import CarriedInstances, ClassMap, Instances, Segmentation
 from streamseg.temporal.tracks import BuiltinTracker, Tracker
+from streamseg.temporal.votes import ClassVote
 
 __all__ = ["COLOURS", "PARTS", "InstanceOverlay", "InstancePainter", "RoadUsers", "Tracked", "road_users"]
 
@@ -52,7 +53,7 @@ class Tracked:
     """Instances with their numbers; stands in `Output.segmentation`.
 
     Attributes:
-        instances: what the network gave, of the wanted classes.
+        instances: what the network gave, of the wanted classes; those with a number have the class that it has most.
         numbers: (n,) int64; 0 where an instance has none yet.
         followed: a tracker gave the numbers. In a clip, what it has not confirmed is not painted: it comes and goes.
     """
@@ -201,6 +202,7 @@ class InstanceOverlay:
         self._painter = painter or InstancePainter()
         self._classes = None if classes is None else frozenset(classes)
         self._tracker = tracker
+        self._vote = ClassVote()
         self._opacity = opacity
         self._timed = timed or (lambda stage: nullcontext())
 
@@ -210,7 +212,7 @@ class InstanceOverlay:
         """Paint one picture; see `Effect`. `stuff` is what a semantic network says, painted beneath the instances."""
         if isinstance(segmentation, Things):
             with self._timed("track"):
-                seen = numbered(chosen(segmentation, self._classes), self._tracker, dt_s)
+                seen = numbered(chosen(segmentation, self._classes), self._tracker, self._vote, dt_s)
             with self._timed("draw"):
                 planes = frame.planes.copy()
                 if stuff is not None:
@@ -257,13 +259,15 @@ class RoadUsers:
         self._classes = frozenset(classes)
         self._painter = painter
         self._tracker = tracker or BuiltinTracker()
+        self._vote = ClassVote()
         self._seen: Tracked | None = None
 
     def __call__(self, frame: Frame, dt_s: float) -> tuple[RoadUser, ...]:
         """Who is on the road in this frame, `dt_s` after the one before."""
         found = self._segment(frame)
         if isinstance(found, Things):
-            self._seen = numbered(_without_bonnet(chosen(found, self._classes), frame), self._tracker, dt_s)
+            users = _without_bonnet(chosen(found, self._classes), frame)
+            self._seen = numbered(users, self._tracker, self._vote, dt_s)
         return () if self._seen is None else road_users(self._seen)
 
     def paint(self, planes: Plane, frame: Frame, dt_s: float) -> None:
@@ -287,11 +291,13 @@ def _without_bonnet(users: Things, frame: Frame) -> Things:
     return users.pick((bottom < 0.95 * frame.height) | (width < 0.5 * frame.width) | (width < 3 * height))
 
 
-def numbered(instances: Things, tracker: Tracker | None, dt_s: float) -> Tracked:
-    """The instances with the numbers that the tracker gives them."""
+def numbered(instances: Things, tracker: Tracker | None, vote: ClassVote, dt_s: float) -> Tracked:
+    """The instances with the numbers that the tracker gives them, and the class that each number has by vote."""
     if tracker is None:
         return Tracked(instances, np.zeros(len(instances), np.int64))
-    return Tracked(instances, tracker(instances.boxes, instances.scores, instances.class_ids, dt_s), followed=True)
+    numbers = tracker(instances.boxes, instances.scores, instances.class_ids, dt_s)
+    classes = vote(numbers, instances.class_ids, instances.scores, dt_s)
+    return Tracked(replace(instances, class_ids=classes), numbers, followed=True)
 
 
 def road_users(seen: Tracked) -> tuple[RoadUser, ...]:
