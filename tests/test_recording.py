@@ -24,6 +24,7 @@ from streamseg.engine import Backoff, Reopening
 from streamseg.errors import ConfigError, SinkAbsentError, SinkOpenError, SinkWriteError
 from streamseg.frame import Frame, Output, Packet, Track, VideoInfo
 from streamseg.sinks.kept import KeptTracks
+from streamseg.sinks.partial import Named
 from streamseg.sinks.recording import RecordingSink
 from streamseg.sinks.retention import Recordings
 from streamseg.sources import open_source
@@ -383,6 +384,18 @@ def test_room_is_limited_oldest_first(tmp_path: Path) -> None:
     sink = recorder(tmp_path / "cam.mkv", segment_s=600, max_bytes=3_500_000)
     assert [path.exists() for path in made] == [False, False, True, True, True]
     sink.close()
+
+
+def test_a_recording_that_another_run_writes_is_not_removed(tmp_path: Path) -> None:
+    other = Named(tmp_path / "cam-20200101T000000Z.mkv")
+    other.path.write_bytes(bytes(4_000_000))
+    done = old(tmp_path, "cam-20200102T000000Z.mkv", days=1)
+    recorder(tmp_path / "cam.mkv", segment_s=600, max_bytes=3_500_000).close()
+    assert other.path.exists()
+    assert not done.exists()
+    other.keep()
+    recorder(tmp_path / "cam.mkv", segment_s=600, max_bytes=3_500_000).close()
+    assert not other.path.exists()
 
 
 class Clocks:

@@ -11,7 +11,7 @@ from streamseg.errors import SinkOpenError
 from streamseg.libav import unwritten
 from streamseg.locks import try_lock
 
-__all__ = ["Claim", "Named", "Partial"]
+__all__ = ["Claim", "Named", "Partial", "is_locked"]
 
 
 class Partial:
@@ -54,7 +54,7 @@ class Partial:
             try:
                 self._lock = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             except FileExistsError:
-                if _is_locked(path):
+                if is_locked(path):
                     raise _in_use(self.final) from None
                 self.notices.append(
                     f"an earlier run left {path.name} ({path.stat().st_size / 1e6:.1f} MB, "
@@ -71,7 +71,9 @@ class Partial:
         """Give it the final name."""
         self.release()
         if self._numbered:
-            self.final = Named(self.final).path
+            name = Named(self.final)
+            name.release()
+            self.final = name.path
         os.replace(self.path, self.final)
 
     def discard(self) -> None:
@@ -130,7 +132,8 @@ def _in_use(name: Path | str) -> SinkOpenError:
     return SinkOpenError(f"cannot write {name}: another run is writing it now; wait for that or name another file")
 
 
-def _is_locked(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
+    """Whether a `Partial` or `Named` of this or another run is writing the file now."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
@@ -143,6 +146,8 @@ def _is_locked(path: Path) -> bool:
 
 class Named:
     """A file that has its name from its first byte, as a recording that must be found after a kill; none is replaced.
+
+    It is locked while it is written: no other run that records to the same path removes it as an old one.
 
     Attributes:
         path: to write to; it exists, empty. Where the name was taken, a number stands behind it: ``out-2.mkv``.
@@ -157,20 +162,26 @@ class Named:
         for number in range(1, 1000):
             self.path = wanted if number == 1 else wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
             try:
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+                self._lock: int | None = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             except FileExistsError:
                 continue
             except OSError as error:
                 raise SinkOpenError(f"cannot write {wanted}: {unwritten(error)}") from error
+            try_lock(self._lock)
             return
         raise SinkOpenError(f"cannot write {wanted}: 1000 files of that name lie there; remove them")
 
     def keep(self) -> None:
-        """It has its name."""
+        """It has its name, and may grow old."""
+        self.release()
 
     def discard(self) -> None:
         """Remove it."""
+        self.release()
         self.path.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Nothing was held: nobody else takes the name."""
+        """It is written no more."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None

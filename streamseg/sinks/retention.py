@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from streamseg.sinks.partial import is_locked
+
 __all__ = ["Recordings"]
 
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -74,7 +76,9 @@ class Recordings:
         return self._pattern.with_name(f"{self._pattern.stem}-{stamp}{self._pattern.suffix}")
 
     def tidy(self, open_files: Collection[Path]) -> list[Path]:
-        """Remove what is too old or too much, oldest first, but none of `open_files`; returns what was removed.
+        """Remove what is too old or too much, oldest first; returns what was removed.
+
+        None of `open_files` goes, and none that another run is writing.
 
         Never to make room on the disk: what fills it may be something else, and every recording would go in vain.
         """
@@ -92,6 +96,8 @@ class Recordings:
             too_much = self._max_bytes is not None and total > self._max_bytes
             ended_at = self._open_at.get(recording.path, recording.ended_s - self._wall_s)
             if recording.path in open_files or (now - ended_at <= longest_s and not too_much):
+                continue
+            if is_locked(recording.path):  # another run records to this path
                 continue
             try:
                 recording.path.unlink()
