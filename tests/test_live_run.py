@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -487,7 +488,7 @@ def test_a_reader_of_the_log_who_goes_does_not_end_it(network: Path, tmp_path: P
         ([PATTERN, "-o", "null:", "--metrics", "host"], "host"),
         ([PATTERN, "-o", "http://0.0.0.0:9998/"], "token"),
         ([PATTERN, "-o", "/nowhere/x.mkv"], "/nowhere"),
-        ([PATTERN, "-o", "virtualcam:/dev/video88"], "v4l2loopback"),
+        ([PATTERN, "-o", "virtualcam:/dev/video88"], "v4l2loopback" if find_spec("pyvirtualcam") else "[virtualcam]"),
         ([PATTERN, "-o", "gopher://host/"], "gopher"),
         ([PATTERN, "-o", "x.mkv", "--max-disk", "1GB"], "--segment"),
         ([PATTERN, "-o", "null:", "--slate", "image:/nowhere.png"], "/nowhere.png"),
