@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def _cases() -> list[tuple[str, str, str]]:
 
 @functools.cache
 def _prepared(suite: str) -> Guest | str:
+    if not find_spec("pyvirtualcam"):
+        return 'the package pyvirtualcam is not installed; pip install "streamseg[virtualcam]"'
     guest = Guest()
     wanted = "guest" in os.environ.get("STREAMSEG_MUST_RUN", "").split(",")
     if not wanted and not guest.folder.exists():
@@ -78,5 +81,5 @@ def test_in_the_guest(script: str, guest: str, check: str) -> None:
         pytest.skip(f"no virtual machine: {result}")
     lines = [json.loads(line[len(MARK) :]) for line in result.console.splitlines() if line.startswith(MARK)]
     (line,) = [line for line in lines if line["check"] == check] or [None]
-    assert line is not None, f"{script} ended before {check}; the console ends with\n{result.console[-3000:]}"
+    assert line is not None, f"{script} ended before {check}; the console ends with\n{result.console[-9000:]}"
     assert line["error"] is None, line["error"]

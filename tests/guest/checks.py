@@ -11,6 +11,7 @@ of the checks, none for all.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import sys
 import time
@@ -21,14 +22,18 @@ from typing import Any
 __all__ = ["MARK", "run_checks"]
 
 MARK = "@check "
+# Where a check stands is shown this often, in case it never ends.
+_SHOWN_EVERY_S = 240
 
 
 def run_checks(names: Mapping[str, Any]) -> None:
     """Call the checks in the order they are written; arguments of the script choose some of them by name."""
+    faulthandler.dump_traceback_later(_SHOWN_EVERY_S, repeat=True)
     for name, check in list(names.items()):
         if not name.startswith("check_") or not callable(check) or (sys.argv[1:] and name not in sys.argv[1:]):
             continue
         began, error, seen = time.monotonic(), None, None
+        print(f"{name} begins", flush=True)
         try:
             seen = check()
         except Exception:
@@ -37,3 +42,4 @@ def run_checks(names: Mapping[str, Any]) -> None:
         # In one write, so that the kernel's messages do not cut it in two.
         sys.stdout.write("\n" + MARK + json.dumps(line) + "\n")
         sys.stdout.flush()
+    faulthandler.cancel_dump_traceback_later()
