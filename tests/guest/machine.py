@@ -309,6 +309,8 @@ def _depends(package: str, pattern: str) -> str:
 def _do(*command: str, check: bool = True, cwd: str | None = None) -> str:
     environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{_SEARCH_PATH}", "LC_ALL": "C"}
     environment["DEBIAN_FRONTEND"] = "noninteractive"
+    if command[0] == "apt-get":
+        command = ("apt-get", "-o", "Acquire::Retries=5", *command[1:])
     try:
         done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
