@@ -26,7 +26,7 @@ GUESTS: dict[str, dict[str, Any]] = {
     "old": {"exclusive_caps": True, "suite": "bookworm"},
     "new": {"exclusive_caps": True, "suite": "trixie"},
 }
-_LIMIT_S = 900
+_LIMIT_S = 1500
 
 
 def _cases() -> list[tuple[str, str, str]]:
