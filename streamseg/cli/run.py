@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -94,6 +94,8 @@ _TASKS = {
     "telemetry": ("lanes",),
     "telemetry_offset": ("lanes",),
 }
+# What only a source has use for that is asked for a picture, or that goes on for as long as it likes.
+_LIVE = ("size", "fps", "segment", "keep_for", "max_disk", "audio_delay", "slate")
 
 
 class _Joined(argparse.Action):
@@ -191,17 +193,13 @@ def _run(args: argparse.Namespace) -> int:
         camera = is_live_url(args.source or "") and "://" not in (args.source or "")
         arguments["source.format" if camera and "-" not in (args.output or []) else "output.format"] = args.format
 
-    given = [name for name in _TASKS if getattr(args, name) is not None]
+    given = {name for name in (*_TASKS, *_LIVE, "transport", "clips_exact") if getattr(args, name) is not None}
+    if "output.format" in arguments:
+        given.add("format")
 
     def load() -> Mapping[str, Settings]:
         settings = load_runs(args.config, args.set, arguments)
-        tasks = {own.task for own in settings.values()}
-        for name in given:
-            if not tasks & set(_TASKS[name]):
-                raise ConfigError(
-                    f"--{name.replace('_', '-')} is for task {' or '.join(_TASKS[name])}, and the task is "
-                    f"{', '.join(sorted(tasks))}; leave it out"
-                )
+        _refuse_vain(given, settings)
         return settings
 
     voice = Voice(quiet=args.quiet, as_json=args.log_json)
@@ -220,6 +218,38 @@ def _run(args: argparse.Namespace) -> int:
         voice.event("error", str(error))
         voice.catch_up(last=True)
         return error.exit_code
+
+
+def _refuse_vain(given: Set[str], settings: Mapping[str, Settings]) -> None:
+    """Refuse options that would change nothing, for whoever gives one believes that it does."""
+    runs = settings.values()
+    tasks = {own.task for own in runs}
+    for name in _TASKS:
+        if name in given and not tasks & set(_TASKS[name]):
+            raise ConfigError(
+                f"{_flag(name)} is for task {' or '.join(_TASKS[name])}, and the task is "
+                f"{', '.join(sorted(tasks))}; leave it out"
+            )
+    if "clips_exact" in given and not any(own.events.clips for own in runs):
+        raise ConfigError("--clips-exact tells how --clips are cut, and there are none; add --clips DIR")
+    sources = [own.source.url for own in runs if own.source.url]
+    sinks = [url for own in runs for url in own.output.sinks]
+    if not sources:
+        return  # which is told in its turn
+    live = any(is_live_url(url) for url in sources)
+    for name in _LIVE:
+        if name in given and not live:
+            raise ConfigError(f"{_flag(name)} is for cameras and streams, not for {sources[0]}; leave it out")
+    if "transport" in given and not live and not any(url.startswith("rtsp") for url in sinks):
+        raise ConfigError(f"--transport is for RTSP, and {sources[0]} is a file; leave it out")
+    if "format" in given and "-" not in sinks:
+        raise ConfigError(
+            "--format is for -o - and for a camera named beside it; a file's extension names its container: leave out"
+        )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def execute(

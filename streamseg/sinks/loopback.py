@@ -106,7 +106,7 @@ def _held(device: Loopback, size_wh: tuple[int, int]) -> Refused | None:
     who = _names(device.readers) or "a program"
     return Refused(
         f"cannot open {device.path} with {size_wh[0]}x{size_wh[1]}: it keeps {size} while {who} has it open; "
-        f"close that, or choose --size {size}",
+        f"close that, or with a camera add --size {size}",
         absent=True,
     )
 
