@@ -130,9 +130,19 @@ def test_import_of_an_onnx_file(run: Run, tmp_path: Path) -> None:
     err = run("import", str(path), "--name", "mine")[1]
     assert f"mine is ready: {models_folder() / 'mine.onnx'}" in err
     assert "use it with --model mine" in err
+    assert "had this name" not in run("import", str(path), "--name", "mine.onnx")[1]
+    assert store.resolve("mine.onnx").path == models_folder() / "mine.onnx"
     states: Tensors = [("src", [1, 3, 8, 8]), ("r1i", [1, 16, 4, 4])]
     write_onnx(path, states, [("pha", [1, 1, 8, 8]), ("r1o", [1, 16, 4, 4])])
-    assert "networks of the family recurrent-matte cannot be run yet" in run("import", str(path))[1]
+    err = run("import", str(path), "--name", "mine")[1]
+    assert f"mine is ready: {models_folder() / 'mine.onnx'}, in place of the one that had this name" in err
+    assert "networks of the family recurrent-matte cannot be run yet" in err
+
+
+def test_import_of_another_kind_of_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.torchscript").touch()
+    with pytest.raises(ModelLoadError, match=r"net\.torchscript is neither \.pt nor \.onnx"):
+        run("import", str(tmp_path / "net.torchscript"))
 
 
 @pytest.mark.parametrize(
@@ -144,6 +154,7 @@ def test_import_of_an_onnx_file(run: Run, tmp_path: Path) -> None:
         (("import", "absent.pt"), "no model file 'absent.pt'; check the spelling"),
         (("import", "absent.onnx"), "cannot read model absent.onnx: no such file"),
         (("import", "x.onnx", "--imgsz", "96", "--half"), "--imgsz, --half: for checkpoints alone, x.onnx is ONNX"),
+        (("import", "x.onnx", "--make-env"), "--make-env: for checkpoints alone, x.onnx is ONNX"),
         (("import", "x.pt", "--imgsz", "100"), "imgsz must be multiples of 32"),
         (("import", "yolov8n-seg", "--offline"), "'yolov8n-seg' is not here and nothing may be fetched"),
         (("info", "x.pt"), "streamseg models import x.pt"),

@@ -186,6 +186,8 @@ def test_sizes(text: str, hw: tuple[int, int]) -> None:
         ("600", "must be multiples of 32, not '600'; near it is 608x608"),
         ("384x650", "near it is 384x640"),
         ("10x10", "near it is 32x32"),
+        ("00", "near it is 32x32"),
+        ("384x000", "near it is 384x32"),
         ("big", "must be SIZE or HEIGHTxWIDTH"),
         ("640x", "must be SIZE or HEIGHTxWIDTH"),
         ("-640", "must be SIZE or HEIGHTxWIDTH"),
@@ -210,7 +212,7 @@ def test_the_name_tells_the_options(options: ExportOptions, suffix: str) -> None
 
 
 @pytest.mark.usefixtures("stand_in")
-@pytest.mark.parametrize("name", ["../escape", "a/b", "", ".hidden", "a b"])
+@pytest.mark.parametrize("name", ["../escape", "a/b", "", ".hidden", "a b", ".onnx", "a" * 101])
 def test_names_stay_inside_the_folder(checkpoint: Path, name: str, tmp_path: Path) -> None:
     with pytest.raises((ConfigError, ModelLoadError), match="a model's name may hold"):
         import_checkpoint(checkpoint, ExportOptions(), name=name)

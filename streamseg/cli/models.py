@@ -129,7 +129,8 @@ def _import(args: argparse.Namespace) -> None:
     path = Path(args.model).expanduser()
     suffix = path.suffix.lower()
     if suffix == ".onnx":
-        given = {"--imgsz": args.imgsz, "--dynamic": args.dynamic, "--opset": args.opset, "--half": args.half}
+        of_checkpoints = ("imgsz", "dynamic", "opset", "half", "make_env")
+        given = {f"--{name.replace('_', '-')}": getattr(args, name) for name in of_checkpoints}
         if vain := [option for option, value in given.items() if value not in (None, False)]:
             raise ConfigError(f"{', '.join(vain)}: for checkpoints alone, {path.name} is ONNX already; leave it out")
         done = import_onnx(path, name=args.name)
@@ -138,13 +139,15 @@ def _import(args: argparse.Namespace) -> None:
         options = ExportOptions(hw, args.dynamic, 17 if args.opset is None else args.opset, args.half)
         name = args.name
         if suffix not in (".pt", ".pth"):
+            if path.is_file():
+                raise ModelLoadError(f"{args.model} is neither .pt nor .onnx; nothing else can be imported")
             entry = known(args.model)
             if entry.format != "pt":
                 raise ModelLoadError(f"{entry.name} needs no import; run: streamseg models pull {entry.name}")
             with _bars(args) as progress:
                 path = pull(entry.name, offline=args.offline, say=say, progress=progress).path
         done = import_checkpoint(path, options, name=name, make_env=args.make_env, say=say)
-    say(f"{done.path.stem} is ready: {done.path}")
+    say(f"{done.path.stem} is ready: {done.path}{', in place of the one that had this name' * done.replaced}")
     say(f"{done.facts.family}, {done.facts.describe_inputs()}; {done.facts.describe_outputs()}")
     say(f"sha256 {done.sha256}; use it with --model {done.path.stem}")
     if done.facts.family in ("yolo-seg-end2end", "recurrent-matte"):

@@ -36,6 +36,7 @@ from streamseg.segment.cache import (
     write_record,
 )
 from streamseg.segment.inspect import GraphFacts, inspect_onnx
+from streamseg.segment.store import PLAIN_NAME
 
 __all__ = ["EXPORT_REQUIREMENTS", "ExportOptions", "Imported", "import_checkpoint", "import_onnx", "parse_imgsz"]
 
@@ -43,7 +44,6 @@ EXPORT_REQUIREMENTS = ("ultralytics>=8.3", "torch>=2.2", "onnx>=1.17", "onnxslim
 """What `--make-env` installs. onnxruntime is not used, but an export with simplification looks for it."""
 
 _STRIDE = 32
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _AGPL = (
     "ultralytics and its weights are licensed under AGPL-3.0, or under a licence bought from them; "
     "this applies to the exported file as well (https://ultralytics.com/license)"
@@ -83,12 +83,16 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Imported:
-    """An ONNX file in the user cache: where, its hash, what it says of itself, and which programs made it."""
+    """An ONNX file in the user cache: where, its hash, what it says of itself, and which programs made it.
+
+    `replaced` tells whether another file had its name.
+    """
 
     path: Path
     sha256: str
     facts: GraphFacts
     made_by: dict[str, str]
+    replaced: bool
 
 
 def parse_imgsz(text: str) -> tuple[int, int]:
@@ -102,7 +106,7 @@ def parse_imgsz(text: str) -> tuple[int, int]:
         raise ConfigError(f"imgsz must be SIZE or HEIGHTxWIDTH, such as 640 or 384x640, not {text!r}")
     height = int(match[1])
     width = int(match[2] or height)
-    if height % _STRIDE or width % _STRIDE:
+    if height % _STRIDE or width % _STRIDE or not height or not width:
         near = "x".join(str(max(round(size / _STRIDE), 1) * _STRIDE) for size in (height, width))
         raise ConfigError(f"imgsz must be multiples of {_STRIDE}, not {text!r}; near it is {near}")
     return height, width
@@ -167,9 +171,11 @@ def import_checkpoint(
 
 
 def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    name = name.removesuffix(".onnx")  # which `--model` takes for the same
+    if not PLAIN_NAME.fullmatch(name):
         raise ConfigError(
-            f"a model's name may hold letters, digits, '.', '_', '+' and '-', not {name!r}; choose one with --name"
+            f"a model's name may hold up to 100 letters, digits, '.', '_', '+' and '-', not {name!r}; "
+            "choose one with --name"
         )
     return name
 
@@ -232,11 +238,12 @@ def _needs(node: Any) -> set[str]:
 def _keep(data: bytes, name: str, record: dict[str, str]) -> Imported:
     path = models_folder() / f"{name}.onnx"
     with locked(path):
+        before = sha256_of(path) if path.is_file() else None
         with replacing(path) as file:
             file.write(data)
         sha256 = sha256_of(path)
         write_record(path.name, {**record, "sha256": sha256})
-    return Imported(path, sha256, inspect_onnx(path), record)
+    return Imported(path, sha256, inspect_onnx(path), record, before not in (None, sha256))
 
 
 def _show_notice_once(say: Say) -> None:

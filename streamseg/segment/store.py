@@ -30,13 +30,14 @@ from streamseg.segment.inspect import GraphFacts, inspect_onnx
 from streamseg.segment.registry import Entry, UrlSource, registry
 from streamseg.segment.wheels import fetch_from_wheel
 
-__all__ = ["Pulled", "ResolvedModel", "find_local", "known", "local_models", "pull", "resolve"]
+__all__ = ["PLAIN_NAME", "Pulled", "ResolvedModel", "find_local", "known", "local_models", "pull", "resolve"]
 
 # `auto` prefers the first when it is here, and gets the second when neither is.
 _AUTO_LOCAL, _AUTO_PULLED = "yolov8n-seg", "selfie"
 
 _CHECKPOINTS = (".pt", ".pth")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+"""What a network may be called."""
 
 Say = Callable[[str], None]
 
@@ -145,7 +146,7 @@ def resolve(spec: str, *, offline: bool = False, say: Say = _silent) -> Resolved
     if os.path.isfile(path):  # unlike Path.is_file it never raises
         return _describe(path, "the given path")
     name = spec.removesuffix(".onnx")
-    if not _PLAIN_NAME.fullmatch(name):
+    if not PLAIN_NAME.fullmatch(name):
         raise ModelLoadError(
             f"no model file {spec!r}; give a path to an ONNX file or a name from: streamseg models list"
         )

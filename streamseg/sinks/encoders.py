@@ -60,7 +60,10 @@ _INTRA = _LOSSLESS | {"prores_ks", "dnxhd", "mjpeg"}
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """How an encoder is told to be good: the option's name, the words' numbers, the options that lose nothing."""
+    """How an encoder is told to be good: the option's name, the words' numbers, the options that lose nothing.
+
+    `worst` is the highest number that means something, where the encoder does not refuse others, or prints why.
+    """
 
     option: str
     low: int
@@ -68,11 +71,12 @@ class _Scale:
     high: int
     lossless: Mapping[str, str] | None = None
     fixed: Mapping[str, str] | None = None
+    worst: float = math.inf
 
 
 _VPX = {"deadline": "realtime", "b": "0", "row-mt": "1"}
 _SCALES = {
-    "libx264": _Scale("crf", 28, 23, 19, {"qp": "0"}, {"preset": "veryfast"}),
+    "libx264": _Scale("crf", 28, 23, 19, {"qp": "0"}, {"preset": "veryfast"}, 51),
     "libx265": _Scale(
         "crf",
         30,
@@ -80,6 +84,7 @@ _SCALES = {
         21,
         {"x265-params": "log-level=error:lossless=1"},
         {"preset": "superfast", "x265-params": "log-level=error"},
+        51,
     ),
     "libvpx-vp9": _Scale("crf", 42, 34, 26, {"lossless": "1"}, {**_VPX, "cpu-used": "6"}),
     "libvpx": _Scale("crf", 30, 18, 10, None, {"deadline": "realtime", "b": "8M", "cpu-used": "6"}),
@@ -327,6 +332,11 @@ def _quality_options(codec: str, quality: str | int | None, url: str) -> tuple[d
         return options | dict(scale.lossless), None
     if number is None:
         number = getattr(scale, word)
+    if number > scale.worst:
+        raise SinkOpenError(
+            f"cannot write {url}: quality {word} is beyond {codec}'s worst, {scale.worst:g}; less is better, "
+            f"and high is {scale.high}"
+        )
     if scale.option == "qscale":
         return options, round(number)
     return options | dict.fromkeys(scale.option.split(), f"{number:g}"), None

@@ -21,7 +21,8 @@ __all__ = ["VirtualCamera", "open_virtual_camera"]
 _SLOTS = 4  # the slate; shown; waiting; being filled
 _STALL_S = 3.0
 _BUSY = "pictures dropped while busy"
-# Starting the process counts: at login, on a busy machine that loads its network meanwhile, that may take half a minute.
+# Starting the process counts: at login, on a busy machine that loads its network meanwhile, that may take half a
+# minute.
 _OPEN_S = 90.0
 _DEFAULT_RATE = 30.0
 _SHOWN = Colour(full_range=False, matrix=6)
