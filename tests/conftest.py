@@ -56,7 +56,7 @@ def _no_leaked_threads() -> Iterator[None]:
     yield
     leaked = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
     for thread in leaked:
-        thread.join(2.0)
+        thread.join(60)
     alive = [thread.name for thread in leaked if thread.is_alive()]
     assert not alive, f"threads still alive after the test: {alive}"
 

@@ -82,7 +82,7 @@ class Program:
         """Let go of it, however it is."""
         self.process.kill()
         self.process.wait()
-        self._reader.join(5)
+        self._reader.join(60)
         assert self.process.stderr is not None
         self.process.stderr.close()
 

@@ -44,7 +44,7 @@ def test_a_blocked_writer_is_released(end: str) -> None:
     writer = threading.Thread(target=lambda: results.append(channel.put(1)))
     writer.start()
     getattr(channel, end)()
-    writer.join(30)
+    writer.join(60)
     assert results == [False]
 
 
@@ -55,7 +55,7 @@ def test_a_blocked_reader_is_released(end: str) -> None:
     reader = threading.Thread(target=lambda: results.append(list(channel)))
     reader.start()
     getattr(channel, end)()
-    reader.join(30)
+    reader.join(60)
     assert results == [[]]
 
 
@@ -81,5 +81,5 @@ def test_nothing_is_lost_or_reordered_between_two_threads() -> None:
     for n in range(2000):
         channel.put(n)
     channel.close()
-    reader.join(30)
+    reader.join(60)
     assert seen == list(range(2000))

@@ -40,7 +40,7 @@ class StubSource:
             if self._then == "raise":
                 raise SourceLostError("the cable was pulled")
             if self._then == "block":
-                assert self.interrupted.wait(10), "nobody interrupted the source"
+                assert self.interrupted.wait(60), "nobody interrupted the source"
             return None
         self._index += 1
         return frame(self._index - 1)
@@ -68,7 +68,7 @@ class StubSink:
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
         if self._hold is not None:
-            assert self._hold.wait(10)
+            assert self._hold.wait(60)
         if output.frame.index == self._fail_at:
             raise SinkWriteError("the disk is full")
         self.indices.append(output.frame.index)
@@ -88,7 +88,7 @@ class Stepped(StubSource):
         self.processed = threading.Semaphore(1)
 
     def read(self) -> Frame | None:
-        assert self.processed.acquire(timeout=10)
+        assert self.processed.acquire(timeout=60)
         return super().read()
 
 
@@ -100,7 +100,7 @@ def test_a_file_loses_nothing_and_keeps_order() -> None:
     source, sinks = StubSource(100), [StubSink(), StubSink()]
     pipeline = Pipeline(source, Each(output), sinks)
     pipeline.start()
-    assert pipeline.wait(10)
+    assert pipeline.wait(60)
     for sink in sinks:
         assert sink.indices == list(range(100))
         assert (sink.finished, sink.closed) == (1, 1)
@@ -127,7 +127,7 @@ def test_a_slow_sink_that_keeps_what_was_seen_gets_it_late_and_what_is_too_much_
     while pipeline.metrics.get("frames in") < 300:
         pipeline.wait(0.01)
     hold.set()
-    assert pipeline.wait(10)
+    assert pipeline.wait(60)
     assert picture.indices[-1] == log.indices[-1] == 299
     assert len(picture.indices) <= 3
     assert log.indices == sorted(set(log.indices))
@@ -142,7 +142,7 @@ def test_a_live_source_drops_the_oldest_and_counts_it() -> None:
     source, sink = StubSource(50, live=True), StubSink()
 
     def slow(of: Frame) -> Output:
-        assert gate.wait(10)
+        assert gate.wait(60)
         return Output(of)
 
     pipeline = Pipeline(source, Each(slow), [sink])
@@ -150,7 +150,7 @@ def test_a_live_source_drops_the_oldest_and_counts_it() -> None:
     while not source.closed:  # the source ran on although nothing was processed
         pipeline.wait(0.01)
     gate.set()
-    assert pipeline.wait(10)
+    assert pipeline.wait(60)
     assert len(sink.indices) <= 3
     assert sink.indices == sorted(sink.indices)
     assert sum(pipeline.drops.values()) == 50 - len(sink.indices)
@@ -162,7 +162,7 @@ def test_a_failing_source_is_raised_and_nothing_is_finished(live: bool) -> None:
     pipeline = Pipeline(source, Each(output), [sink])
     pipeline.start()
     with pytest.raises(SourceLostError, match="cable"):
-        pipeline.wait(10)
+        pipeline.wait(60)
     assert (sink.finished, sink.closed, source.closed) == (0, 1, 1)
 
 
@@ -180,7 +180,7 @@ def test_a_failure_downstream_frees_a_source_that_blocks_in_read(where: str, liv
     pipeline = Pipeline(source, Each(process), [sink])
     pipeline.start()
     with pytest.raises(ZeroDivisionError if where == "process" else SinkWriteError) as caught:
-        pipeline.wait(10)
+        pipeline.wait(60)
     assert caught.traceback[-1].name in ("process", "write"), "the traceback must lead to where it happened"
     assert (sink.finished, sink.closed, source.closed) == (0, 1, 1)
 
@@ -190,7 +190,7 @@ def test_a_failing_sink_frees_the_others_and_a_full_channel() -> None:
     pipeline = Pipeline(StubSource(1000), Each(output), [bad, good])
     pipeline.start()
     with pytest.raises(SinkWriteError):
-        pipeline.wait(10)
+        pipeline.wait(60)
     assert (bad.closed, good.closed, bad.finished) == (1, 1, 0)
 
 
@@ -202,7 +202,7 @@ def test_stop_finishes_what_is_under_way() -> None:
         assert not pipeline.wait(0.01)
     pipeline.stop()
     pipeline.stop()
-    assert pipeline.wait(10)
+    assert pipeline.wait(60)
     assert (sink.indices, sink.finished) == (list(range(5)), 1)
 
 
@@ -212,7 +212,7 @@ def test_abort_finishes_nothing() -> None:
     pipeline.start()
     pipeline.abort()
     with pytest.raises(PipelineAborted):
-        pipeline.wait(10)
+        pipeline.wait(60)
     assert sink.finished == 0
 
 
@@ -222,9 +222,9 @@ def test_a_stuck_thread_is_named_with_its_stack() -> None:
     pipeline.start()
     pipeline.stop()
     with pytest.raises(PipelineStuckError, match=r"write-0(.|\n)*in write"):
-        pipeline.wait(10)
+        pipeline.wait(60)
     hold.set()
-    pipeline.wait(10)
+    pipeline.wait(60)
 
 
 def test_waiting_in_small_portions_meets_a_stuck_thread_too() -> None:
@@ -240,13 +240,13 @@ def test_waiting_in_small_portions_meets_a_stuck_thread_too() -> None:
     with pytest.raises(PipelineStuckError):
         wait_for_ever()
     hold.set()
-    pipeline.wait(10)
+    pipeline.wait(60)
 
 
 def test_a_pipeline_runs_once() -> None:
     pipeline = Pipeline(StubSource(1), Each(output), [StubSink()])
     pipeline.start()
-    pipeline.wait(10)
+    pipeline.wait(60)
     with pytest.raises(RuntimeError):
         pipeline.start()
 
@@ -286,7 +286,7 @@ def test_packets_reach_every_sink_with_their_frame_and_the_last_ones_at_the_end(
     sinks = [Muxer(), Muxer()]
     pipeline = Pipeline(Muxed(4), process, sinks)
     pipeline.start()
-    assert pipeline.wait(10)
+    assert pipeline.wait(60)
     for sink in sinks:
         assert sink.packets == ["before 0", "before 1", "before 2", "before 3", ("trailing", ["before 4"])]
 
@@ -312,7 +312,7 @@ def test_the_sound_of_dropped_pictures_goes_on_with_the_next() -> None:
             heard.extend(packet.payload for packet in packets)
 
     def slow(of: Frame) -> Output:
-        assert gate.wait(10)
+        assert gate.wait(60)
         return Output(of)
 
     sink = Listener()
@@ -321,7 +321,7 @@ def test_the_sound_of_dropped_pictures_goes_on_with_the_next() -> None:
     while not source.closed:
         pipeline.wait(0.01)
     gate.set()
-    pipeline.wait(10)
+    pipeline.wait(60)
     assert len(sink.indices) < 5
     assert heard == list(range(20)), "every packet once, in order"
 
@@ -345,9 +345,9 @@ def test_a_stand_in_is_asked_for_while_the_source_is_silent() -> None:
     slate, sink, metrics = Slate(), StubSink(), Metrics()
     pipeline = Pipeline(source, Each(Output), [sink], stand_in=slate, metrics=metrics)
     pipeline.start()
-    assert enough.wait(10)
+    assert enough.wait(60)
     pipeline.stop()
-    assert pipeline.wait(10)
+    assert pipeline.wait(60)
     assert sum(index > 1000 for index in sink.indices) >= 1
     true_ones = [index for index in sink.indices if index < 1000]
     stages = metrics.snapshot()["stages"]
@@ -359,7 +359,7 @@ def test_nothing_kept_back_is_written_after_a_failure() -> None:
     pipeline = Pipeline(StubSource(3, then="raise"), KeepsTwo(), [sink])
     pipeline.start()
     with pytest.raises(SourceLostError):
-        pipeline.wait(10)
+        pipeline.wait(60)
     assert sink.indices in ([], [0])
     assert sink.finished == 0
 
@@ -377,7 +377,7 @@ def test_what_was_kept_back_is_written_as_it_is_made() -> None:
 
         def finish(self) -> Iterator[Output]:
             for of in self._kept:
-                assert written.acquire(timeout=10), "the one before was never written"
+                assert written.acquire(timeout=60), "the one before was never written"
                 yield Output(of)
 
     class Telling(StubSink):

@@ -341,7 +341,7 @@ def denying_server() -> Iterator[int]:
         try:
             yield int(listener.getsockname()[1])
         finally:
-            thread.join(30)
+            thread.join(60)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class Script:
 
     def read(self) -> Frame | None:
         if not self._steps:
-            assert self.interrupted.wait(10)
+            assert self.interrupted.wait(60)
             return None
         step = self._steps.pop(0)
         if isinstance(step, Exception):
@@ -250,7 +250,7 @@ def test_interrupt_ends_whatever_it_does(blocked_in: str) -> None:
             if blocked_in == "wait":
                 raise SourceAbsentError("refused")
             if blocked_in == "open":
-                assert self.interrupted.wait(10)
+                assert self.interrupted.wait(60)
                 raise SourceLostError("cancelled")
             return script
 
@@ -260,7 +260,7 @@ def test_interrupt_ends_whatever_it_does(blocked_in: str) -> None:
     thread = threading.Thread(target=lambda: got.append(source.read()))
     thread.start()
     source.interrupt()
-    thread.join(30)
+    thread.join(60)
     assert got == [None]
     source.close()
     assert opens.closed == 1
@@ -281,7 +281,7 @@ def test_it_is_closed_while_nobody_watches() -> None:
         pass
     assert (source.state, script.closed) == ("idle", 1)
     watched.set()
-    thread.join(30)
+    thread.join(60)
     assert seconds(got) == [5.0]
     assert source.state == "live"
     assert "reconnects" not in source.counts, "nothing was lost"
@@ -440,7 +440,7 @@ def test_a_sink_that_is_given_up_is_not_opened_any_more() -> None:
     thread.start()
     assert asked.wait(30)
     sink.give_up()
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
     asked.clear()
     sink.write(Output(frame(1, 1, 1)))

@@ -67,7 +67,7 @@ class Network:
     def __call__(self, frame: Frame) -> Matte:
         self.asked.append(frame.index)
         self.sizes.append((frame.width, frame.height))
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         if self.broken:
             raise InferenceError("out of memory")
         middle = frame.y[60:120]

@@ -25,7 +25,7 @@ def test_in_the_order_of_coming() -> None:
             while turns.waiting <= number:
                 pass
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert order == list(range(6))
 
 
@@ -54,7 +54,7 @@ def test_at_the_end_nobody_waits() -> None:
         while not turns.waiting:
             pass
         turns.close()
-        thread.join(30)
+        thread.join(60)
     assert ended == [True]
     with pytest.raises(TurnsOver), turns:
         pass

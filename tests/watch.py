@@ -78,7 +78,7 @@ class Viewer:
     def stop(self) -> None:
         """When the preview is gone."""
         self._over.set()
-        self._thread.join(30)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
 
