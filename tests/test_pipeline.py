@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -65,9 +66,11 @@ class StubSink:
         self.closed = 0
         self._fail_at = fail_at
         self._hold = hold
+        self.held = threading.Event()
 
     def write(self, output: Output, packets: Sequence[Packet] = ()) -> None:
         if self._hold is not None:
+            self.held.set()
             assert self._hold.wait(60)
         if output.frame.index == self._fail_at:
             raise SinkWriteError("the disk is full")
@@ -216,31 +219,43 @@ def test_abort_finishes_nothing() -> None:
     assert sink.finished == 0
 
 
+def let_go(hold: threading.Event, pipeline: Pipeline) -> None:
+    """Nothing is stuck any more; a busy machine may need longer than the time-out to show it."""
+    hold.set()
+    for _ in range(300):
+        with contextlib.suppress(PipelineStuckError):
+            assert pipeline.wait(60)
+            return
+    raise AssertionError("it is still stuck")
+
+
 def test_a_stuck_thread_is_named_with_its_stack() -> None:
     hold = threading.Event()
-    pipeline = Pipeline(StubSource(1), Each(output), [StubSink(hold=hold)], join_timeout_s=0.2)
+    sink = StubSink(hold=hold)
+    pipeline = Pipeline(StubSource(1), Each(output), [sink], join_timeout_s=0.2)
     pipeline.start()
+    assert sink.held.wait(60)
     pipeline.stop()
     with pytest.raises(PipelineStuckError, match=r"write-0(.|\n)*in write"):
         pipeline.wait(60)
-    hold.set()
-    pipeline.wait(60)
+    let_go(hold, pipeline)
 
 
 def test_waiting_in_small_portions_meets_a_stuck_thread_too() -> None:
     hold = threading.Event()
-    pipeline = Pipeline(StubSource(1), Each(output), [StubSink(hold=hold)], join_timeout_s=0.2)
+    sink = StubSink(hold=hold)
+    pipeline = Pipeline(StubSource(1), Each(output), [sink], join_timeout_s=0.2)
     pipeline.start()
+    assert sink.held.wait(60)
     pipeline.stop()
 
     def wait_for_ever() -> None:
-        for _ in range(200):
+        for _ in range(3000):
             pipeline.wait(0.02)
 
     with pytest.raises(PipelineStuckError):
         wait_for_ever()
-    hold.set()
-    pipeline.wait(60)
+    let_go(hold, pipeline)
 
 
 def test_a_pipeline_runs_once() -> None:
