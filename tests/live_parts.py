@@ -90,7 +90,7 @@ class RtspServer:
             [*command, *self.arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )
         self._text = b""
-        self.wait_for("READY", 30)
+        self.wait_for("READY", 120)
 
     def wait_for(self, text: str, timeout_s: float) -> str:
         """The first line that it prints from now on with `text` in it."""
@@ -277,7 +277,7 @@ def published(clip: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def wait_until_listening(port: int, timeout_s: float = 10) -> None:
+def wait_until_listening(port: int, timeout_s: float = 120) -> None:
     """Until a connection to the port is accepted."""
     until_s = time.monotonic() + timeout_s
     while True:
