@@ -191,14 +191,19 @@ def test_matte_results_and_report(clip: Path, network: Path, tmp_path: Path) -> 
         numbers = document["stages"][stage]
         assert 0 <= numbers["p50_ms"] <= numbers["p95_ms"] <= numbers["p99_ms"]
     assert document["source"]["size_wh"] == [WIDTH, HEIGHT]
+    sizes = {Path(sink["url"]).name: sink["size_wh"] for sink in document["sinks"]}
+    assert sizes == {"null:": None, "matte.mkv": [WIDTH, HEIGHT], "r.jsonl": None}
+    assert document["threads"] == {"cores": os.cpu_count(), "opencv": 1, "decoder": 2, "encoder": "auto"}
     assert {"onnxruntime", "av"} <= set(document["versions"])
 
 
 def test_an_image_in_an_image_out(network: Path, tmp_path: Path) -> None:
     rgb = scene(3).to_ndarray(format="rgb24")[:179, :319]  # odd sides
     cv2.imwrite(str(tmp_path / "in.png"), rgb[..., ::-1])
-    out = tmp_path / "out.png"
-    assert run(tmp_path / "in.png", "-o", out, "--background", "green", "--model", network, "--quiet") == 0
+    out, report = tmp_path / "out.png", tmp_path / "report.json"
+    command = (tmp_path / "in.png", "-o", out, "--background", "green", "--model", network, "--report", report)
+    assert run(*command, "--quiet") == 0
+    assert json.loads(report.read_text())["sinks"][0]["size_wh"] == [319, 179]
     picture = cv2.imread(str(out))[..., ::-1]
     assert picture.shape == (179, 319, 3), "the padding must not stay"
     assert is_near(picture[90, 122], (230, 20, 20))
@@ -210,8 +215,10 @@ def test_a_folder_of_images_of_several_sizes(network: Path, tmp_path: Path) -> N
     for number, size_wh in enumerate([(320, 180), (200, 300), (321, 181)]):
         rgb = cv2.resize(scene(0).to_ndarray(format="rgb24"), size_wh)
         cv2.imwrite(str(tmp_path / "in" / f"p{number}.png"), rgb[..., ::-1])
-    results = tmp_path / "r.jsonl"
-    assert run(tmp_path / "in", "-o", f"{tmp_path / 'out'}/", "--results", results, "--model", network, "--quiet") == 0
+    results, report = tmp_path / "r.jsonl", tmp_path / "report.json"
+    command = (tmp_path / "in", "-o", f"{tmp_path / 'out'}/", "--results", results, "--report", report)
+    assert run(*command, "--model", network, "--quiet") == 0
+    assert [sink["size_wh"] for sink in json.loads(report.read_text())["sinks"]] == [None, None]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["p0.png", "p1.png", "p2.png"]
     lines = [json.loads(line) for line in results.read_text().splitlines()]
     assert [line["size_wh"] for line in lines] == [[320, 180], [200, 300], [321, 181]]

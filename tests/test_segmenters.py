@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from streamseg.errors import ModelLoadError
@@ -29,6 +33,25 @@ KINDS = {
 @pytest.fixture(params=KINDS)
 def path(request, tmp_path):
     return KINDS[request.param](tmp_path)
+
+
+def has_no_half() -> bool:
+    """Whether ONNX Runtime's CPU has no convolution of half floats: asked of itself, what it makes of one."""
+    half = onnx.TensorProto.FLOAT16
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["x", "w"], ["y"])],
+        "half",
+        [onnx.helper.make_tensor_value_info("x", half, [1, 1, 4, 4])],
+        [onnx.helper.make_tensor_value_info("y", half, [1, 1, 4, 4])],
+        [onnx.helper.make_tensor("w", half, [1, 1, 1, 1], [1.0])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(Path(folder) / "as-it-runs.onnx")
+        options.log_severity_level = 4
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return "Cast" in {node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node}
 
 
 def noise(width, height, seed=0):
@@ -79,7 +102,8 @@ def test_a_report_says_what_ran(path):
     assert report["family"] in ("yolo-seg", "matte")
     assert report["precision"] in ("float32", "float16")
     assert report["runtime"].startswith("onnxruntime 1.")
-    assert report["computes_in"] == report["precision"]
+    half = report["precision"] == "float16"
+    assert report["computes_in"] == ("float32" if half and has_no_half() else report["precision"])
 
 
 def test_a_fixed_input_takes_no_other_size(tmp_path):

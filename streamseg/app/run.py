@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 
 import streamseg
+from streamseg.app.journey import EventLog
 from streamseg.app.moments import Moments
 from streamseg.app.network import Network
 from streamseg.app.process import Task
@@ -21,6 +22,8 @@ from streamseg.config import Settings, differing
 from streamseg.engine import Beside, FailClosed, Pipeline, Reconnecting, Reopening
 from streamseg.errors import ConfigError
 from streamseg.frame import Sink, Source
+from streamseg.sinks import LinesSink, NullSink
+from streamseg.sinks.images import is_picture_name
 
 __all__ = ["Run", "rss_bytes", "versions"]
 
@@ -187,7 +190,7 @@ class Run:
                 "decoder": info.decoder or None,
                 "irregularities": measured["irregularities"],
             },
-            "sinks": [{"url": url, **sink} for url, sink in sinks.items()],
+            "sinks": [{"url": url, "size_wh": self._size_wh(url), **sink} for url, sink in sinks.items()],
             "frames": {
                 "in": frames_in,
                 "out": next((sink["frames"] for sink in sinks.values()), 0),
@@ -202,14 +205,24 @@ class Run:
             "threads": {
                 "cores": os.cpu_count(),
                 "opencv": cv2.getNumThreads(),
-                "decoder": self.settings.source.threads,
-                "encoder": self.settings.output.threads,
+                "decoder": self.settings.source.threads or "auto",
+                "encoder": self.settings.output.threads or "auto",
             },
             "versions": versions(),
             "machine": {"system": platform.platform(), "processor": platform.machine()},
             "notices": self.notices(),
             "settings": self.settings.without_secrets(),
         }
+
+    def _size_wh(self, url: str) -> list[int] | None:
+        """Of the pictures in an output; None where there are none, or each has its own."""
+        sink = self.sinks[url]
+        if isinstance(sink.current if isinstance(sink, Reopening) else sink, LinesSink | EventLog | NullSink):
+            return None
+        info = self.source.info
+        if is_picture_name(url):
+            return None if info.varying_size else list(info.original_wh)
+        return [info.width, info.height]
 
     def _models(self) -> dict[str, Any]:
         told = [

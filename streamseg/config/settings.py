@@ -364,7 +364,7 @@ class OutputSettings(Section):
         "one really encodes, else the usual one; options go behind a colon, as in libx264:preset=slow",
     )
     quality: str = Field("", description="low, medium, high, lossless or the encoder's own number; empty is high")
-    threads: int = Field(0, ge=0, le=64, description="encoder threads; 0 takes one for every core")
+    threads: int = Field(0, ge=0, le=64, description="encoder threads; 0 leaves their number to the encoder")
     matte: str = Field("", description="the matte as a lossless grey video or PNG sequence")
     results: str = Field("", description="JSON lines, one per frame: boxes, classes, scores, masks")
     report: str = Field("", description="one JSON document about the run")
