@@ -90,6 +90,7 @@ class Frame:
         colour: range, matrix, primaries, transfer and chroma siting.
         origin: file name and unpadded size.
         alpha: (H, W) uint8, straight; only where the output carries opacity.
+        duration: for how many ticks it is shown, where its source tells.
         derived: what stages worked out from the planes and share; kept with this picture alone.
     """
 
@@ -101,6 +102,7 @@ class Frame:
     colour: Colour
     origin: Origin
     alpha: Plane | None = None
+    duration: int | None = None
     derived: dict[str, Plane] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:

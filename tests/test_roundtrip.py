@@ -222,6 +222,37 @@ def test_last_frame_is_shown_for_its_time(sink: str, rate: Fraction, tmp_path: P
             assert abs(stream.duration * stream.time_base - 25 / rate) < Fraction(3, 1000)
 
 
+def _slides(path: Path) -> Path:
+    """Three pictures for 1, 0.5 and 7 seconds."""
+    brief = clips.make_clip(path.with_name("brief.mkv"), pts=[0, 1000, 1500], time_base=Fraction(1, 1000))
+    with av.open(str(brief)) as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet, duration in zip(source.demux(video=0), (1000, 500, 7000), strict=False):
+            packet.stream, packet.duration = stream, duration
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("sink", ["mp4", "mov", "mkv"])
+def test_a_last_picture_that_is_shown_for_long_stays_so(sink: str, tmp_path: Path) -> None:
+    out = tmp_path / f"out.{sink}"
+    (notices, _) = copy(_slides(tmp_path / "in.mp4"), out)
+    assert not any("ends early" in notice for notice in notices)
+    with av.open(str(out)) as container:
+        assert container.duration == 8_500_000
+
+
+def test_pictures_that_an_avi_decoder_held_back_come_in_step(tmp_path: Path) -> None:
+    """The library knows no time of them; FFmpeg 5 wrote such files with a clock twice as fast, too."""
+    clip = clips.make_clip(
+        tmp_path / "in.avi", frames=20, rate=Fraction(25), options={"preset": "medium", "bf": "3", "b-adapt": "0"}
+    )
+    out = tmp_path / "out.mp4"
+    copy(clip, out)
+    assert clips.indices(out) == list(range(20))
+    assert clips.times(out) == [Fraction(index, 25) for index in range(20)]
+
+
 def test_clock_of_nanoseconds(tmp_path: Path) -> None:
     """Finer than a container or an encoder takes."""
     info = clips.info(time_base=Fraction(1, 1_000_000_000), rate=None)
@@ -300,6 +331,20 @@ def test_what_a_container_cannot_hold_is_named(tmp_path: Path) -> None:
 
 
 METADATA = {"title": "Ein Täst", "comment": "two words", "artist": "x", "date": "2024-01-02"}
+
+
+def test_only_a_container_that_holds_a_track_is_advised(tmp_path: Path) -> None:
+    def set_up(container: Any, stream: Any) -> None:
+        container.streams.audio[0].bit_rate = 128_000
+
+    words = _subtitled(tmp_path / "words.mp4", "mov_text")
+    sound = clips.make_clip(tmp_path / "sound.asf", codec="wmv2", sound="wmav2", set_up=set_up)
+    begin = "subtitle track 2 (mov_text, deu) is left out:"
+    assert copy(words, tmp_path / "a.mkv")[1] == [f"{begin} matroska cannot hold it; write .mp4 to keep it"]
+    assert copy(words, tmp_path / "a.webm")[1][1] == f"{begin} webm cannot hold it; write .mp4 to keep it"
+    begin = "audio track 1 (wmav2) is left out:"
+    assert copy(sound, tmp_path / "b.mkv")[1] == [f"{begin} matroska cannot hold it; nor can .mp4 .mov"]
+    assert copy(sound, tmp_path / "b.mp4")[1] == [f"{begin} mp4 cannot hold it; nor can .mkv .mov"]
 
 
 @pytest.mark.parametrize("sink", ["mp4", "mov", "mkv", "webm"])

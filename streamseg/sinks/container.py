@@ -194,8 +194,16 @@ class VideoFile:
             )
         return redact(f"cannot write {self._url} with {encoding.codec}: {why}")
 
-    def write(self, picture: av.VideoFrame, pts: int, time_base: Fraction, packets: Sequence[Packet]) -> None:
-        """Encode a picture that is shown at `pts`; copy the packets.
+    def write(
+        self,
+        picture: av.VideoFrame,
+        pts: int,
+        time_base: Fraction,
+        packets: Sequence[Packet],
+        *,
+        duration: int | None = None,
+    ) -> None:
+        """Encode a picture that is shown at `pts`, for `duration` where that is known; copy the packets.
 
         Raises:
             SinkWriteError: it cannot be written.
@@ -208,8 +216,8 @@ class VideoFile:
             if self._last_pts is not None:
                 place = max(place, self._last_pts + self._step)
                 since = place - self._last_pts
-                if not self._even:
-                    self._duration = since
+            if not self._even and (lasting := round((duration or 0) * time_base / self._time_base) or since):
+                self._duration = lasting
             self._last_pts = place
             picture.pts, picture.time_base = place, self._time_base
             if self._live and self._is_keyframe(place, since):

@@ -76,7 +76,7 @@ class MatteSink:
         if self._names is not None:
             write_picture(self._names.next(frame), cut_back(matte, frame))
         elif self._file is not None:
-            self._file.write(self._picture(matte), frame.pts, frame.time_base, ())
+            self._file.write(self._picture(matte), frame.pts, frame.time_base, (), duration=frame.duration)
 
     def _picture(self, matte: Plane) -> Any:
         if self._encoding.pixel_format == "yuv420p":

@@ -30,6 +30,8 @@ _QUICKTIME_LANGUAGES = {
 }
 # Whoever writes these says what is to be played.
 _WITH_EDIT_LISTS = frozenset({"mp4", "mov"})
+# What can be written instead, the likeliest first.
+_KEEPERS = {"matroska": ".mkv", "mp4": ".mp4", "mov": ".mov"}
 _GET_GOING_S = Fraction(1, 10)
 _NONSTRICT = 0x20000
 _MOST_FAILURES = 100
@@ -258,12 +260,20 @@ def _trial(format_name: str, track: Track) -> None:
     container.close()
 
 
+def _holds(format_name: str, track: Track) -> bool:
+    try:
+        _trial(format_name, track)
+    except (av.FFmpegError, ValueError, NotImplementedError, AttributeError):
+        return False
+    return True
+
+
 def _left_out(track: Track, format_name: str, error: BaseException) -> str:
     language = track.template.metadata.get("language", "")
     what = f"{track.kind} track {track.index} ({track.codec}{', ' + language if language not in ('', 'und') else ''})"
-    better = "write .mkv to keep it" if track.kind in ("audio", "subtitle", "attachment") else "no container keeps it"
+    others = {other: name for other, name in _KEEPERS.items() if other != format_name}
+    keeper = next((name for other, name in others.items() if _holds(other, track)), None)
+    better = f"write {keeper} to keep it" if keeper else f"nor can {' '.join(others.values())}"
     if track.kind == "data":
-        better = "write .mov or .mp4 to try to keep it"
-    if format_name == "matroska" or (track.kind == "data" and format_name in ("mp4", "mov")):
-        better = reason(error)
+        better = reason(error) if format_name in ("mp4", "mov") else "write .mov or .mp4 to try to keep it"
     return f"{what} is left out: {format_name} cannot hold it; {better}"

@@ -101,7 +101,7 @@ class VideoSink:
         """Encode one picture, copy the packets that travelled with it."""
         frame = output.frame
         picture = self._picture(frame)
-        self._file.write(picture, frame.pts, frame.time_base, packets)
+        self._file.write(picture, frame.pts, frame.time_base, packets, duration=frame.duration)
 
     def finish(self, packets: Sequence[Packet] = ()) -> None:
         """Complete the file and give it its name."""

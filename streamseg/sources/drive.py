@@ -224,7 +224,7 @@ class DriveSource:
         if self._last_pts is not None:
             pts = max(pts, self._last_pts + 1)
         self._last_pts = pts
-        placed = replace(frame, pts=pts, time_base=self._info.time_base, index=self._index)
+        placed = replace(frame, pts=pts, time_base=self._info.time_base, duration=None, index=self._index)
         self._index += 1
         return placed
 

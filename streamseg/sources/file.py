@@ -135,11 +135,14 @@ class FileSource:
         stream = self._stream
         self._time_base = Fraction(stream.time_base or Fraction(1, 90000))
         rate = nominal_rate(stream)
-        self._timeline = Timeline(round(1 / ((rate or Fraction(25)) * self._time_base)), self._counts)
+        self._step = round(1 / ((rate or Fraction(25)) * self._time_base))
+        self._timeline = Timeline(self._step, self._counts)
         self._clock = self._broadcast_clock()
         self._demuxed: Iterator[Any] | None = self._demux()
         self._failed_reads = 0
         self._decoding_delay: int | None = None
+        self._counted_to = 0
+        self._end: int | None = None
         self._packets: list[Packet] = []
         self._deinterlacer: Chain | None = None
         self._waiting: deque[int | None] = deque()  # times of the pictures inside the deinterlacer
@@ -256,7 +259,9 @@ class FileSource:
             captured_at=time.monotonic(),
             colour=self._conformer.colour,
             origin=Origin(self._name, self._info.original_wh),
+            duration=None if self._deinterlacer else picture.duration or None,
         )
+        self._end = frame.pts + (frame.duration or 0)
         self._index += 1
         return frame
 
@@ -331,9 +336,9 @@ class FileSource:
     def _remark_on_the_end(self) -> None:
         said_s, self._said_s = self._said_s, None
         # Broadcast containers do not say it: the library guesses from the clocks at both ends.
-        if said_s is None or self._clock or self._timeline.last is None:
+        if said_s is None or self._clock or self._end is None:
             return
-        found_s = float(self._timeline.last * self._time_base)
+        found_s = float(self._end * self._time_base)
         if found_s < said_s - max(1.0, said_s / 20):
             self._notices.append(f"{self._name} ends early: {found_s:.1f} s of {said_s:.1f} s could be read")
 
@@ -397,11 +402,15 @@ class FileSource:
 
     def _time_of(self, picture: Any) -> int | None:
         """When it is shown; AVI knows only when a packet is decoded, one picture a tick, and is counted from there."""
-        if self._container.format.name != "avi" or picture.dts is None:
+        if self._container.format.name != "avi":
             return picture.pts if picture.pts is not None else picture.dts
+        if picture.dts is None:  # one of those that the decoder still held at the end
+            self._counted_to += self._step
+            return self._counted_to
         if self._decoding_delay is None:
             self._decoding_delay = picture.dts - (self._stream.start_time or 0)
-        return int(picture.dts - self._decoding_delay)
+        self._counted_to = int(picture.dts - self._decoding_delay)
+        return self._counted_to
 
     def _flush_deinterlacer(self) -> None:
         if self._deinterlacer is not None:

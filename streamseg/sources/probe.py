@@ -42,7 +42,8 @@ def nominal_rate(stream: Any) -> Fraction | None:
     """Frames per second of a stream with an even beat; None where the beat varies or is not known."""
     average, base = stream.average_rate, stream.base_rate
     bare = stream.container.format.flags & _NO_TIMES  # the average is the library's default of 25, the codec knows
-    if bare or not average or average > 1000:
+    empty = stream.container.format.name == "avi"  # the average counts packets, and may have an empty one for each
+    if bare or empty or not average or average > 1000:
         average = stream.guessed_rate  # the average of two pictures may be anything
     if not average or average > 1000:
         return None
