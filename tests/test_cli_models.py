@@ -64,6 +64,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def test_list(run: Run) -> None:
     write_onnx(Path("models/mine.onnx"), RGB, SEG, {"license": "AGPL-3.0 License (x)", "task": "segment"})
     Path("models/broken.onnx").write_bytes(b"rubbish")
+    Path("models/selfie-landscape.onnx").write_bytes(b"rubbish")
+    wide: Tensors = [("images", [1, 3, 384, 640])]
+    write_onnx(Path("models/yolov8n-seg.onnx"), wide, SEG, {"license": "AGPL-3.0 License (x)"})
     lines = run("list")[0].splitlines()
     assert lines[0].split() == ["NAME", "TASK", "FAMILY", "INPUT", "LICENCE", "FOUND", "IN"]
     rows = {line.split()[0]: line.split() for line in lines[1:]}
@@ -72,6 +75,8 @@ def test_list(run: Run) -> None:
     assert " ".join(rows["yolov8x-seg"][5:]) == "not here; streamseg models import yolov8x-seg"
     assert rows["mine"][1:] == ["segment", "yolo-seg", "640x640", "AGPL-3.0", "License", "./models"]
     assert rows["broken"][1:] == ["damaged", "./models"]
+    assert rows["selfie-landscape"][1:] == ["matte", "damaged", "Apache-2.0", "./models"]
+    assert rows["yolov8n-seg"][1:] == ["segment", "yolo-seg", "384x640", "AGPL-3.0", "./models"]
     listed = {one["name"]: one for one in json.loads(run("list", "--json")[0])}
     assert listed["mine"]["path"] == str(Path("models/mine.onnx"))
     assert listed["selfie"]["found_in"] is None

@@ -82,8 +82,11 @@ def _list(args: argparse.Namespace) -> None:
     rows: list[tuple[Any, ...]] = []
     for name, entry in registry().items():
         path, origin = here.pop(name, (None, None))
-        size = "{}x{}".format(*entry.input_hw)
-        rows.append((name, entry.task, entry.family, size, entry.licence, origin, path))
+        family, size, licence = entry.family, "{}x{}".format(*entry.input_hw), entry.licence
+        if path is not None:  # which may be another export, or cut off
+            _, family, size, stated = _seen(path)
+            licence = licence if stated.startswith(licence) else stated or licence
+        rows.append((name, entry.task, family, size, licence, origin, path))
     rows += [(name, *_seen(path), origin, path) for name, (path, origin) in sorted(here.items())]
     if args.json:
         keys = ("name", "task", "family", "input", "licence", "found_in", "path")

