@@ -34,7 +34,7 @@ def test_a_fault_is_noticed_and_survived(fault: str, bench: Bench) -> None:
         pytest.skip("only root may make network namespaces and disks")
     result = FAULTS[fault](bench, 1)
     # How soon on a quiet machine is what the benchmark tells; here it only has to happen.
-    assert all(seconds < 15 for seconds in result.detect_s + result.recover_s)
+    assert all(seconds < 120 for seconds in result.detect_s + result.recover_s)
     for output, seen in result.seen.items():
         assert not seen.room, (output, seen)
         assert seen.subject > 20, (output, seen)

@@ -55,7 +55,7 @@ class Viewer:
 
     def _watch(self) -> None:
         while not self._over.wait(0.05):
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=180)
             try:
                 connection.request("GET", "/stream.mjpg")
                 self._keep(connection.getresponse())
@@ -111,14 +111,19 @@ class Watchers:
             f"rtmp://127.0.0.1:{rtmp}/live/out",
         ]
 
-    def shown(self, count: int, timeout_s: float = 60) -> None:
+    @property
+    def count(self) -> int:
+        """Of the pictures that the preview has shown."""
+        return len(self._viewer.jpegs)
+
+    def shown(self, count: int, timeout_s: float = 180) -> None:
         """Returns when the preview has shown so many pictures."""
         until_s = time.monotonic() + timeout_s
-        while len(self._viewer.jpegs) < count:
+        while self.count < count:
             assert time.monotonic() < until_s, f"the preview never showed {count} pictures"
             time.sleep(0.05)
 
-    def reached(self, timeout_s: float = 60) -> None:
+    def reached(self, timeout_s: float = 180) -> None:
         """Returns when pictures have come to everybody: a busy machine takes long to publish."""
         self.shown(1, timeout_s)
         until_s = time.monotonic() + timeout_s
