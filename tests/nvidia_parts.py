@@ -69,7 +69,7 @@ def run(libraries: Path, *words: str, fails: str = "") -> subprocess.CompletedPr
     """Python with `words`, where the stand-in is the driver. `fails` is what it fails at."""
     where = {**os.environ, "LD_LIBRARY_PATH": str(libraries), "STAND_IN_FAILS": fails}
     root = Path(__file__).parent.parent
-    return subprocess.run([sys.executable, *words], env=where, cwd=root, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, *words], env=where, cwd=root, capture_output=True, text=True, timeout=300)
 
 
 def read(

@@ -221,7 +221,7 @@ def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
         assert any("turn 1 of 100" in line for line in process.stderr)
         assert list(scratch.glob("streamseg-*"))
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
     finally:
         process.kill()
         process.wait()

@@ -7,8 +7,10 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +62,28 @@ def beginnings(times_s: NDArray[Any], on: NDArray[Any]) -> NDArray[Any]:
     return switched[1:][np.diff(switched) > 0.5]
 
 
+def recorded(find: Callable[[], Path], seconds: float) -> None:
+    """Returns when the file, which is being written, holds so many seconds of pictures."""
+    until_s = time.monotonic() + 180
+    while _length_s(find) < seconds:
+        assert time.monotonic() < until_s, "it was not recorded"
+        time.sleep(0.2)
+
+
+def _length_s(find: Callable[[], Path]) -> float:
+    try:
+        with av.open(str(find())) as container:
+            times_s = [float(packet.pts * packet.time_base) for packet in container.demux(video=0) if packet.size]
+    except (ValueError, IndexError, av.FFmpegError):
+        return 0.0  # it has not begun
+    return max(times_s, default=0.0) - min(times_s, default=0.0)
+
+
 def sound_after_picture_s(path: Path) -> float:
-    """How long after a flash its beep is heard, by decoding both."""
+    """How long after a flash its beep is heard, by decoding both.
+
+    Pictures that a busy machine left out make a flash late, never a beep: the flash that is least so counts.
+    """
     with av.open(str(path)) as container:
         shown = [(frame.time, frame.to_ndarray(format="gray").mean() > 128) for frame in container.decode(video=0)]
     with av.open(str(path)) as container:
@@ -74,7 +96,7 @@ def sound_after_picture_s(path: Path) -> float:
     beeps = beginnings(times_s, loud)
     offsets = [beep - flash for flash in flashes for beep in beeps if abs(beep - flash) < 0.5]
     assert len(offsets) >= 2, (flashes, beeps)
-    return float(np.median(offsets))
+    return float(max(offsets))
 
 
 def test_sound_comes_with_the_picture_or_as_much_later_as_asked(tmp_path: Path) -> None:
@@ -89,9 +111,8 @@ def test_sound_comes_with_the_picture_or_as_much_later_as_asked(tmp_path: Path) 
             args = (server.url("cam"), "--background", "none", "--audio-delay", delay_ms)
             programs.append(started(folder, *args))
             stack.callback(programs[-1].close)
-        for program in programs:
-            flowing(program)
-        time.sleep(2)
+        for delay_ms in delays_ms:
+            recorded(partial(recording, tmp_path / str(delay_ms)), 5)
         for program in programs:
             program.end()
     after_ms = [1000 * sound_after_picture_s(recording(tmp_path / str(delay_ms))) for delay_ms in delays_ms]
@@ -106,12 +127,12 @@ def test_a_camera_that_comes_late_is_recorded_at_its_own_pace(tmp_path: Path) ->
     with ExitStack() as stack:
         program = started(tmp_path, server.url("cam"), "--background", "none", "--size", "320x192")
         stack.callback(program.close)
-        began_s = program.heard("the network runs on", 0, 60)
+        began_s = program.heard("the network runs on", 0)
         time.sleep(5)  # longer than the camera is watched: its own clock must not be able to catch up
         stack.callback(server.kill)
         server.start()
-        program.heard(": live", began_s, 60)
-        time.sleep(4)
+        program.heard(": live", began_s)
+        recorded(lambda: sorted(tmp_path.glob("rec-*.mkv"))[1], 4)
         program.end()
     slates, camera = sorted(tmp_path.glob("rec-*.mkv"))
     with av.open(str(slates)) as container:
@@ -134,15 +155,18 @@ def test_settings_read_again_cost_no_picture(tmp_path: Path) -> None:
 
     write("#00ff00")
     with rtsp_server("--mount", f"cam=h264+none:{clip}") as server:
-        program = started(tmp_path, server.url("cam"), "--config", config, "--report", report)
+        results = tmp_path / "results.jsonl"
+        args = ("--config", config, "--report", report, "--results", results)
+        program = started(tmp_path, server.url("cam"), *args)
         try:
             flowing(program)
+            seen(results, 3)
             for colour in ("#ffff00", "#00ff00") * 3:
                 write(colour)
                 at_s = time.monotonic()
                 program.process.send_signal(signal.SIGHUP)
-                program.heard("settings read again", at_s, 20)
-                time.sleep(0.8)
+                program.heard("settings read again", at_s)
+                seen(results, 4)
             program.end()
         finally:
             program.close()
@@ -161,6 +185,16 @@ def test_settings_read_again_cost_no_picture(tmp_path: Path) -> None:
     changes = [place for place, (one, two) in enumerate(itertools.pairwise(steady)) if one[1] != two[1]]
     clean = [place for place in changes if steps[place - 1] == steps[place] == 1]
     assert len(clean) >= len(changes) / 2, shown
+
+
+def seen(results: Path, count: int) -> None:
+    """Returns after so many more pictures of the camera."""
+    lines = results.with_suffix(".partial.jsonl")
+    until_s = time.monotonic() + 180
+    before = lines.read_text().count("\n") if lines.exists() else 0
+    while not lines.exists() or lines.read_text().count("\n") < before + count:
+        assert time.monotonic() < until_s, "no more pictures came"
+        time.sleep(0.05)
 
 
 def _corner(rgb: NDArray[np.uint8]) -> tuple[bool, ...]:

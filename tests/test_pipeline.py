@@ -403,7 +403,7 @@ def test_what_was_kept_back_is_written_as_it_is_made() -> None:
     sink = Telling()
     pipeline = Pipeline(StubSource(12), Slow(), [sink])
     pipeline.start()
-    assert pipeline.wait(30)
+    assert pipeline.wait(60)
     assert (sink.indices, sink.finished) == (list(range(12)), 1)
 
 

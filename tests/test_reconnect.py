@@ -409,7 +409,7 @@ def test_a_sink_that_cannot_be_completed_is_said_and_the_others_are_completed(ca
     source = Script(frame(0, 0, 0), None)
     pipeline = Pipeline(source, Passing(), sinks)
     pipeline.start()
-    assert pipeline.wait(30)
+    assert pipeline.wait(60)
     assert (other.finished, other.closed) == (1, 1)
     assert [sink.incomplete for sink in sinks] == [True, False]
     assert [record.getMessage() for record in caplog.records] == ["bad: the disk is full"]
@@ -438,7 +438,7 @@ def test_a_sink_that_is_given_up_is_not_opened_any_more() -> None:
     sink = Reopening(open_sink, name="x", backoff=Backoff(0.0, 0.0))
     thread = threading.Thread(target=sink.write, args=[Output(frame(0, 0, 0))])
     thread.start()
-    assert asked.wait(30)
+    assert asked.wait(60)
     sink.give_up()
     thread.join(60)
     assert not thread.is_alive()

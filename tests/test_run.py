@@ -353,7 +353,7 @@ def test_standard_input_and_output(clip: Path, network: Path, tmp_path: Path) ->
         str(network),
     ]
     command += ["--background", "green", "--quiet"]
-    done = subprocess.run(command, input=clip.read_bytes(), capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, input=clip.read_bytes(), capture_output=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     (tmp_path / "piped.mkv").write_bytes(done.stdout)
     frames = decode(tmp_path / "piped.mkv")
@@ -375,14 +375,14 @@ def test_a_signal_finalises_the_file(numbers: list[signal.Signals], network: Pat
     command = [sys.executable, "-m", "streamseg", "run", str(clip), "-o", str(out), "--model", str(network), "--report",
                str(report)]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not any(path.stat().st_size > 4_000 for path in tmp_path.glob("out.partial*")):
         assert time.monotonic() < deadline, "nothing was written"
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         time.sleep(0.02)
     for number in numbers:
         process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 128 + numbers[0]
     assert "Traceback" not in said
     frames = decode(out)
@@ -422,7 +422,7 @@ def interrupt(
                 process.wait(1)
                 break
             process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
     finally:
         process.kill()
     return process.returncode, said

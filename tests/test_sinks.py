@@ -650,7 +650,7 @@ def test_another_process_that_writes_the_file_is_told_from_one_that_left_it(tmp_
             open_sink(str(final), clips.info(), **FAST)
         assert caught.value.exit_code == 2
         assert os.listdir(tmp_path) == ["out.partial.mkv"]
-        first.communicate("go on\n", timeout=30)
+        first.communicate("go on\n", timeout=120)
     assert first.returncode == 0
     assert clips.indices(final) == list(range(12))
 
@@ -814,7 +814,7 @@ def test_standard_output_that_nobody_reads() -> None:
     child.stdout.close()
     said = child.stderr.read().decode()
     child.stderr.close()
-    assert child.wait(30) == 1
+    assert child.wait(120) == 1
     assert said == "said: cannot write standard output: nobody reads it any more\n"
 
 

@@ -691,11 +691,11 @@ def _read_from_pipe(data: bytes, stop_at: int = 0, keep_open: bool = False) -> t
         child.stdin.write(data)
         child.stdin.flush()
         if keep_open:
-            child.wait(20)
+            child.wait(120)
     except BrokenPipeError:
         pass
     try:
-        out, err = child.communicate(timeout=20)
+        out, err = child.communicate(timeout=120)
     finally:
         child.kill()
     return child.returncode, out.decode(), err.decode()

@@ -436,7 +436,7 @@ print(store.pull("tiny").sha256)
 """
     command = [sys.executable, "-c", program, server.url, hashlib.sha256(TFLITE).hexdigest()]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    answers = {process.communicate(timeout=60)[0].strip() for process in running}
+    answers = {process.communicate(timeout=300)[0].strip() for process in running}
     assert [process.returncode for process in running] == [0, 0, 0]
     assert answers == {sha256_of(models_folder() / "tiny.onnx")}
     assert len(server.requests) == 1, "who waited fetched it again"

@@ -97,7 +97,7 @@ def test_a_log_that_nobody_reads_does_not_hold_a_run(source: str, pipe: tuple[in
     os.write(pipe[1], bytes(4096))
     network = networks.matte(tmp_path / "red.onnx", size=64, alone=True)
     command = [sys.executable, "-m", "streamseg", "run", source, "-o", "null:", "--model", str(network)]
-    done = subprocess.run(command, stderr=pipe[1], timeout=60)
+    done = subprocess.run(command, stderr=pipe[1], timeout=300)
     assert done.returncode == (0 if source.startswith("test:") else 2)
 
 
@@ -107,5 +107,5 @@ def test_a_run_without_standard_error(live: bool, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "in.png"), np.zeros((36, 64), np.uint8))
     network = networks.matte(tmp_path / "red.onnx", size=64, alone=True)
     command = [sys.executable, "-m", "streamseg", "run", source, "-o", "null:", "--model", str(network)]
-    done = subprocess.run(["sh", "-c", f"{shlex.join(command)} 2>&-"], stdout=subprocess.PIPE, timeout=60)
+    done = subprocess.run(["sh", "-c", f"{shlex.join(command)} 2>&-"], stdout=subprocess.PIPE, timeout=300)
     assert (done.returncode, done.stdout) == (0, b"")
