@@ -204,7 +204,7 @@ def test_a_server_that_falls_silent_in_the_middle(tmp_path: Path) -> None:
         thread.start()
         try:
             with pytest.raises(ModelLoadError, match="the server fell silent"):
-                download(f"http://127.0.0.1:{silent.server_port}/a", tmp_path / "a.bin", timeout_s=2, attempts=1)
+                download(f"http://127.0.0.1:{silent.server_port}/a", tmp_path / "a.bin", timeout_s=5, attempts=1)
         finally:
             release.set()
             silent.shutdown()

@@ -31,6 +31,7 @@ from streamseg.engine import Backoff
 from streamseg.sinks import LinesSink
 from streamseg.sources.pattern import index_of
 from tests import networks
+from tests.live_parts import free_port
 
 PATTERN = "test:?size=320x180&fps=30&subject=1"
 
@@ -52,12 +53,6 @@ def recording(folder: Path, stem: str = "out") -> Path:
 def decode(path: Path) -> list[Any]:
     with av.open(str(path)) as container:
         return list(container.decode(video=0))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 Start = Callable[..., "subprocess.Popen[str]"]
