@@ -157,32 +157,50 @@ def test_sigmoid_neither_overflows_nor_saturates_early():
     assert np.allclose(got, [[0, 0, 1 / (1 + np.exp(5)), 0.5, 1 / (1 + np.exp(-5)), 1, 1]], atol=1e-6)
 
 
-def body(part: np.ndarray, x: int = 14, y: int = 12) -> np.ndarray:
-    """A sure subject, 20 cells wide, with an unsure rim in a clear picture of 30 by 40 cells, and a part in it."""
-    opacity = np.zeros((30, 40), np.float32)
-    opacity[3:30, 7:29] = 0.5
-    opacity[4:30, 8:28] = 0.95
+def body(part: np.ndarray, x: int = 26, y: int = 20) -> np.ndarray:
+    """A sure subject, 32 cells wide, with an unsure rim in a clear picture of 40 by 60 cells, and a part in it."""
+    opacity = np.zeros((40, 60), np.float32)
+    opacity[3:40, 13:47] = 0.6
+    opacity[4:40, 14:46] = 1
     opacity[y : y + part.shape[0], x : x + part.shape[1]] = part
     return opacity
 
 
-def test_a_badge_on_a_chest_is_filled() -> None:
-    badge = np.array([[0.8, 0.7, 0.8], [0.7, 0.3, 0.6]], np.float32)
+@pytest.mark.parametrize(
+    "badge",
+    [
+        pytest.param(np.array([[0.8, 0.7, 0.8], [0.7, 0.3, 0.6]], np.float32), id="unsure"),
+        pytest.param(np.array([[0.8, 0.6, 0.8], [0.4, 0.06, 0.4], [0.3, 0.2, 0.6]], np.float32), id="nearly clear"),
+        pytest.param(np.full((6, 3), 0.4, np.float32), id="long"),
+        pytest.param(np.full((3, 3), 0.6, np.float32), id="half sure"),
+    ],
+)
+def test_a_badge_on_a_chest_is_filled(badge: np.ndarray) -> None:
     opacity = body(badge)
     fill_unsure(opacity)
     assert (opacity == body(np.ones_like(badge))).all(), "and all else stays"
 
 
+def test_a_badge_is_filled_on_one_whose_outline_is_unsure_far_in() -> None:
+    """A lanyard joins the badge to the unsure rim, as it does on webcams: no single unsure part is enclosed."""
+    badge = body(np.full((4, 3), 0.3, np.float32))
+    badge[3:20, 27] = 0.7
+    fill_unsure(badge)
+    assert (badge[20:24, 26:29] == 1).all()
+    assert (badge[3:5, 27] == np.float32(0.7)).all(), "the rim stays soft"
+
+
 @pytest.mark.parametrize(
     "opacity",
     [
-        pytest.param(body(np.array([[0.8, 0.7, 0.8], [0.7, 0.1, 0.6]], np.float32)), id="clear within"),
-        pytest.param(body(np.full((2, 3), 0.5, np.float32), x=26), id="open to the side"),
-        pytest.param(body(np.full((8, 3), 0.5, np.float32), x=10), id="behind an arm that is no wider"),
-        pytest.param(body(np.full((8, 2), 0.5, np.float32), y=22), id="cut off by the picture"),
+        pytest.param(body(np.array([[0.3, 0.3, 0.3], [0.3, 0.01, 0.3]], np.float32)), id="clear within"),
+        pytest.param(body(np.full((2, 3), 0.4, np.float32), x=44), id="open to the side"),
+        pytest.param(body(np.full((8, 2), 0.4, np.float32), x=15), id="behind a thin arm"),
+        pytest.param(body(np.full((5, 5), 0.4, np.float32)), id="large"),
+        pytest.param(body(np.full((8, 2), 0.4, np.float32), y=32), id="cut off by the picture"),
         pytest.param(np.zeros((30, 40), np.float32), id="nobody"),
         pytest.param(np.ones((30, 40), np.float32), id="somebody everywhere"),
-        pytest.param(np.full((30, 40), 0.5, np.float32), id="nothing sure"),
+        pytest.param(np.full((30, 40), 0.4, np.float32), id="nothing sure"),
     ],
 )
 def test_what_may_show_the_background_stays(opacity: np.ndarray) -> None:

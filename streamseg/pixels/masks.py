@@ -23,9 +23,13 @@ Window = tuple[slice, slice]
 # How many cells to look at for one that begins on a whole pixel of the frame, and how near is near enough, in px.
 _SEARCH = 16
 _NEAR = 1 / 32
-# Opacities from which a cell is sure to be the subject's, and below which it is clear of it.
-_SURE = 0.9
-_CLEAR = 0.2
+# A cell below the first opacity may show the background; one below the second surely is the background.
+_SHOWS = 0.5
+_CLEAR = 0.02
+# What lies further within the subject than this share of the shorter side is deep.
+_DEEP = 0.075
+# How the two kinds of cells that show the background are told apart.
+_HOLE, _OUTSIDE = 1, 2
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -177,27 +181,37 @@ def _combine(window: Floats, coefficients: NDArray[np.float32]) -> NDArray[np.fl
 
 
 def fill_unsure(opacity: NDArray[np.float32]) -> None:
-    """Fill, in place, what is unsure and lies deep within what is sure: a badge on a chest, glasses.
+    """Fill, in place, what is unsure and lies deep within the subject: a badge on a chest, glasses.
 
-    A part is deep when the nearest clear cell is further away than the part is wide, the root of its area. Gaps between
-    limbs are not, as limbs are no wider than the gaps between them; those with a clear cell within never are.
+    A hole is filled where it is deep, is no larger than twice the depth squared, and has no clear cell. A gap between
+    limbs is not: limbs are thinner than that, and what shows through a wide gap is clear. What is half sure that deep,
+    away from the holes that stay, is filled too.
 
     Args:
         opacity: (h, w) float32 in [0, 1].
     """
-    unsure = (opacity < _SURE).view(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(unsure, connectivity=8, ltype=cv2.CV_16U)
-    height, width = opacity.shape
-    depth = None
-    for label, (left, top, across, down, area) in enumerate(stats[1:].tolist(), start=1):
-        if left == 0 or top == 0 or left + across == width or top + down == height:
-            continue  # open to what is outside, or cut off by the picture
-        if depth is None:
-            depth = cv2.distanceTransform((opacity >= _CLEAR).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
-        window = slice(top, top + down), slice(left, left + across)
-        part = labels[window] == label
-        if depth[window][part].min() > math.sqrt(area) + 1:
-            opacity[window][part] = 1
+    # A frame of what shows joins all that the picture cuts off; from there the fill reaches whatever is outside.
+    shows = cv2.copyMakeBorder((opacity < _SHOWS).view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=_HOLE)
+    cv2.floodFill(shows, None, (0, 0), _OUTSIDE, flags=8)
+    shows = shows[1:-1, 1:-1]
+    depth = max(1, round(_DEEP * min(opacity.shape)))
+    deep = _eroded(shows != _OUTSIDE, depth)
+    holes = (shows == _HOLE).view(np.uint8)
+    if holes.any():
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(holes, connectivity=8, ltype=cv2.CV_16U)
+        for label, (left, top, across, down, area) in enumerate(stats[1:].tolist(), start=1):
+            window = slice(top, top + down), slice(left, left + across)
+            part = labels[window] == label
+            if area <= 2 * depth**2 and deep[window][part].all() and opacity[window][part].min() >= _CLEAR:
+                opacity[window][part] = 1
+        deep = _eroded(opacity >= _SHOWS, depth)
+    opacity[deep] = 1
+
+
+def _eroded(inside: NDArray[np.bool_], depth: int) -> NDArray[np.bool_]:
+    """What lies further than `depth` cells, counted along either side, within `inside`; the border is no end of it."""
+    side = 2 * depth + 1
+    return cv2.erode(inside.view(np.uint8), np.ones((side, side), np.uint8)).view(np.bool_)
 
 
 def fit_frame(plane: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
