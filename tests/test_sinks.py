@@ -87,6 +87,23 @@ def test_what_has_the_name_stays_until_then(kind: str, tmp_path: Path) -> None:
     assert b"older" not in final.read_bytes()[:5]
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_link_stays_one_and_is_written_through(kind: str, there: bool, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / f"whole-{kind}", tmp_path / kind
+    if there:
+        target.write_text("older")
+    link.symlink_to(target)
+    sink = KINDS[kind](link)
+    for output in outputs():
+        sink.write(output)
+    sink.finish()
+    sink.close()
+    assert link.is_symlink()
+    assert target.stat().st_size > 5
+    assert os.listdir(target.parent) == [target.name]
+
+
 def test_without_finish_nothing_has_the_name(kind: str, tmp_path: Path) -> None:
     sink = KINDS[kind](tmp_path / kind)
     for output in outputs():
@@ -687,6 +704,31 @@ def test_two_runs_do_not_mix_their_pictures(kind: Callable[..., Sink], name: str
     second.write(outputs(1)[0])
     second.close()
     assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 1
+
+
+def test_what_a_killed_run_claimed_is_tidied_up_by_the_next_in_that_folder(tmp_path: Path) -> None:
+    at_work = open_sink(str(tmp_path / "busy_%05d.png"), clips.info())
+    (busy,) = tmp_path.iterdir()
+    left, fresh = tmp_path / f"{busy}".replace("busy", "left"), tmp_path / f"{busy}".replace("busy", "fresh")
+    for path in (left, fresh):
+        path.touch()
+    for path in (left, busy):
+        os.utime(path, (0, 0))
+    open_sink(str(tmp_path / "shot_%05d.png"), clips.info()).close()
+    assert set(tmp_path.iterdir()) == {busy, fresh}  # what was made just now may be a run's that begins
+    with pytest.raises(SinkOpenError, match="another run is writing it now"):
+        open_sink(str(tmp_path / "busy_%05d.png"), clips.info())
+    at_work.close()
+
+
+def test_a_picture_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere/whole.png", tmp_path / "out.png"
+    link.symlink_to(target)
+    sink = open_sink(str(link), clips.info(frame_count=1))
+    write_all(sink, outputs(1))
+    assert link.is_symlink()
+    assert cv2.imread(str(target)) is not None
 
 
 def test_runs_of_different_sources_share_a_folder(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from streamseg.frame import Frame, Output, Packet, Plane, VideoInfo
 from streamseg.libav import Chain, i420_picture, matrix_name, plane_view, reason, unwritten
 from streamseg.pixels.blend import blank
 from streamseg.pixels.planes import yuv_colour
-from streamseg.sinks.partial import Claim
+from streamseg.sinks.partial import Claim, behind_links
 
 __all__ = [
     "SUFFIXES",
@@ -220,7 +220,8 @@ def write_picture(path: Path, picture: NDArray[np.uint8] | Plane, quality: int =
     Raises:
         SinkWriteError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    final = behind_links(path)
+    partial = final.with_name(f".{final.name}.partial")
     option = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
     kind = option.get(path.suffix.lower())
     try:
@@ -228,7 +229,7 @@ def write_picture(path: Path, picture: NDArray[np.uint8] | Plane, quality: int =
         if not encoded:
             raise SinkWriteError(f"cannot write {path}: OpenCV cannot encode {path.suffix}")
         partial.write_bytes(data.tobytes())
-        os.replace(partial, path)
+        os.replace(partial, final)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

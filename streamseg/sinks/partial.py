@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from streamseg.errors import SinkOpenError
 from streamseg.libav import unwritten
 from streamseg.locks import try_lock
 
-__all__ = ["Claim", "Named", "Partial", "is_locked"]
+__all__ = ["Claim", "Named", "Partial", "behind_links", "is_locked"]
+
+_CLAIM = ".streamseg-lock"
+_SETTLED_S = 60
 
 
 class Partial:
@@ -21,7 +25,7 @@ class Partial:
     say so. While it is written it is locked, so that another run can tell it from what was left.
 
     Args:
-        final: the name that it shall have.
+        final: the name that it shall have; a link stays one, and the file goes to where it points.
         numbered: leave a file of that name where it is, instead of taking its place, and put a number behind the new
             one's, as `Named` does.
 
@@ -35,7 +39,7 @@ class Partial:
     """
 
     def __init__(self, final: Path, *, numbered: bool = False) -> None:
-        self.final = final
+        self.final = final = behind_links(final)
         self.notices: list[str] = []
         self._numbered = numbered
         self._lock: int | None = None
@@ -101,6 +105,8 @@ class Partial:
 class Claim:
     """Keeps other runs from a name for many files, such as ``out_%05d.png``: a hidden file beside them is locked.
 
+    What a killed run left of the kind goes with the next claim in that folder.
+
     Args:
         path: the name; its folder exists.
         shown: what the user called it.
@@ -110,8 +116,9 @@ class Claim:
     """
 
     def __init__(self, path: Path, shown: str) -> None:
-        self._path = path.with_name(f".{path.name}.lock")
+        self._path = path.with_name(f".{path.name}{_CLAIM}")
         try:
+            _tidy(path.parent)
             self._lock: int | None = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o666)
         except OSError as error:
             raise SinkOpenError(f"cannot write {shown}: {unwritten(error)}") from error
@@ -126,6 +133,20 @@ class Claim:
                 self._path.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what killed runs left to claim a name by, whichever it was."""
+    for left in folder.glob(f".*{_CLAIM}"):
+        with contextlib.suppress(OSError):
+            # One that was made just now may not be locked yet.
+            if time.time() - left.stat().st_mtime > _SETTLED_S and not is_locked(left):
+                left.unlink()
+
+
+def behind_links(path: Path) -> Path:
+    """Where a link points, although nothing may be there yet; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _in_use(name: Path | str) -> SinkOpenError:
