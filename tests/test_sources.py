@@ -493,6 +493,39 @@ def test_opacity_of_a_source_is_ignored_aloud(tmp_path: Path) -> None:
     assert frames[0].y.mean() == pytest.approx(200, abs=1)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format", "opaque"),
+    [
+        ("a.png", None, None, True),
+        ("a.png", None, None, False),
+        ("a.webp", None, None, True),
+        ("a.webp", None, None, False),
+        ("a.mov", "prores_ks", "yuva444p10le", True),
+        ("a.mov", "prores_ks", "yuva444p10le", False),
+        ("a.mkv", "ffv1", "bgra", True),
+        ("a.mkv", "ffv1", "bgra", False),
+        ("a.gif", "gif", "rgb8", True),
+    ],
+)
+def test_only_opacity_that_shows_through_is_spoken_of(
+    name: str, codec: str | None, pixel_format: str | None, opaque: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    pixels = np.full((32, 32, 4), 200, np.uint8)
+    pixels[..., 3] = 255
+    if not opaque:
+        pixels[:16, :16, 3] = 0
+    if codec and pixel_format:
+        picture = av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format=pixel_format)
+        clips.make_clip(
+            path, frames=2, size_wh=(32, 32), codec=codec, pixel_format=pixel_format, draw=lambda index: picture
+        )
+    else:
+        cv2.imwrite(str(path), pixels, [cv2.IMWRITE_WEBP_QUALITY, 101] if name == "a.webp" else [])
+    source, _ = open_and_read(path)
+    assert ("the opacity of the source is ignored" in source.notices) is not opaque
+
+
 def _wiped(clip: Path, which: list[int]) -> bytes:
     """The file with some of its Motion JPEG pictures overwritten by zeros."""
     with av.open(str(clip)) as container:

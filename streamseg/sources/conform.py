@@ -136,7 +136,7 @@ class Conformer:
             self.colour = replace(self.colour, siting=turn.siting(self._siting))
         if first.format.name not in _DIRECT and not rgb and _bits(first) > 8:
             self.remarks.append(f"{_bits(first)}-bit picture reduced to 8 bits")
-        if _has_alpha(first):
+        if _shows_through(first):
             self.remarks.append("the opacity of the source is ignored")
 
     def _choose_tone_mapping(self, first: av.VideoFrame, wanted: Colour | None) -> None:
@@ -255,11 +255,8 @@ def _bits(picture: av.VideoFrame) -> int:
     return max((component.bits for component in picture.format.components), default=8)
 
 
-def _has_alpha(picture: av.VideoFrame) -> bool:
-    name = picture.format.name
-    return any(component.is_alpha for component in picture.format.components) or name in (
-        "rgba",
-        "bgra",
-        "argb",
-        "abgr",
-    )
+def _shows_through(picture: av.VideoFrame) -> bool:
+    """Whether it has opacity that says more than that all of it is opaque."""
+    if picture.format.name != "pal8" and not any(component.is_alpha for component in picture.format.components):
+        return False
+    return bool(picture.reformat(format="rgba").to_ndarray()[..., 3].min() < 255)
