@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from streamseg import child
 from streamseg.segment import ladder
 
 
@@ -48,6 +49,12 @@ def material() -> Path:
 def _auto_is_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever runtimes are installed, "auto" is ONNX Runtime on the CPU, whose figures the other tests know."""
     monkeypatch.setattr(ladder, "_AUTO", ("cpu",))
+
+
+@pytest.fixture(autouse=True)
+def _killed_children_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine: what is left of one would fail a test, this or another."""
+    monkeypatch.setattr(child, "_REAP_TIMEOUT_S", 60.0)
 
 
 @pytest.fixture(autouse=True)

@@ -417,7 +417,7 @@ def test_a_stream_key_is_not_told_when_two_streams_publish_to_one_address(tmp_pa
 def test_a_small_stream_is_looked_at_and_the_large_one_is_drawn_on(network: Path, tmp_path: Path) -> None:
     results = tmp_path / "r.jsonl"
     code = run(
-        *("test:?size=640x360&fps=30&subject=1&frames=40", "-o", tmp_path / "out.mkv", "--model", network, "--quiet"),
+        *("test:?size=640x360&fps=30&subject=1&frames=90", "-o", tmp_path / "out.mkv", "--model", network, "--quiet"),
         *("--set", f"source.sub={PATTERN}", "--background", "color:#00ff00", "--results", results),
     )
     assert code == 0
