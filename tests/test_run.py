@@ -32,6 +32,7 @@ from streamseg.segment.pool import Pool
 from streamseg.sinks.partial import Partial
 from tests import networks
 from tests.clips import make_clip
+from tests.test_classmap import network as classmap
 
 WIDTH, HEIGHT = 320, 180
 
@@ -280,6 +281,30 @@ def test_only_the_kept_classes_stay(keep: list[str], person: int, car: int, clip
     with av.open(str(matte)) as container:
         first = next(container.decode(video=0)).to_ndarray(format="gray")
     assert (first[90, 80], first[90, 240]) == (person, car)
+
+
+def semantic(path: Path) -> Path:
+    """The blue room, the red disc and the bright stripe are three classes."""
+    planes = np.array([[-20, 0, 20, 0], [20, -10, -10, 0], [-20, 40, 0, -10]], np.float32)
+    return classmap(path, {"logits": planes}, metadata={"names": "{0: 'room', 1: 'person', 2: 'lamp'}"})
+
+
+@pytest.mark.parametrize(
+    ("keep", "person", "lamp"), [([], 255, 0), (["--keep", "lamp"], 0, 255), (["--keep", "person,lamp"], 255, 255)]
+)
+def test_of_a_semantic_network_too_only_the_kept_classes_stay(
+    keep: list[str], person: int, lamp: int, clip: Path, tmp_path: Path
+) -> None:
+    matte = tmp_path / "m.mkv"
+    assert run(clip, "--matte", matte, *keep, "--model", semantic(tmp_path / "s.onnx"), "--quiet") == 0
+    with av.open(str(matte)) as container:
+        first = next(container.decode(video=0)).to_ndarray(format="gray")
+    assert (first[90, 110], first[90, 30], first[90, 280]) == (person, lamp, 0)
+
+
+def test_a_class_that_a_semantic_network_lacks(clip: Path, tmp_path: Path, capsys) -> None:
+    code = run(clip, "-o", "null:", "--keep", "persons", "--model", semantic(tmp_path / "s.onnx"), "--quiet")
+    assert_one_line(code, capsys, "s.onnx has no class 'persons'; near matches: person$")
 
 
 @pytest.mark.parametrize(

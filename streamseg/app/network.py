@@ -187,17 +187,22 @@ def _preprocess(model: ModelSettings) -> Preprocess | None:
     return Preprocess(**given) if given else None
 
 
-def kept_classes(resolved: ResolvedModel, settings: Settings) -> frozenset[int] | None:
+def kept_classes(resolved: ResolvedModel, settings: Settings, names: Sequence[str] = ()) -> frozenset[int] | None:
     """The class ids of the subject; None where the network tells no classes apart.
+
+    Args:
+        resolved: the network.
+        settings: of the run.
+        names: of a semantic network's classes, the background first, which are known when it is loaded.
 
     Raises:
         ConfigError: the network has no such class.
     """
     wanted, path = settings.keep.classes, resolved.path
-    if resolved.family == "yolo-seg":
+    if resolved.family == "yolo-seg" or len(names) > 2:  # of two classes, one is the subject, whatever its name
         if not wanted:
             raise ConfigError("keep.classes is empty; name at least one class, such as person")
-        return class_ids(wanted, resolved.facts.class_names, path)
+        return class_ids(wanted, dict(enumerate(names)) or resolved.facts.class_names, path)
     if wanted != ["person"]:
         raise ConfigError(
             f"{path.name} finds people and tells no classes apart; "

@@ -151,12 +151,14 @@ def _with_hidden(setting: Setting, seeing: Seeing, hidden: frozenset[str]) -> Se
 def _background(setting: Setting) -> Seeing:
     settings = setting.settings
     model = setting.resolved(settings.model.name)
-    keep = kept_classes(model, settings)
+    keep = None if model.family == "classmap" else kept_classes(model, settings)
     # The results list everything that was seen; else no more than the matte is needed of what is kept.
     whole = bool(settings.output.results)
     if whole and settings.temporal.roi:
         setting.say("temporal.roi is left out: the results tell of whole pictures")
     network = setting.network(model, None if whole else keep)
+    if model.family == "classmap":
+        keep = kept_classes(model, settings, network.pool.class_names)
     task = VirtualBackground(settings, setting.source.info, keep, setting.metrics, setting.say)
     moments = setting.moments()
     digest: Callable[[Segmentation], Segmentation] | None = None if whole else task.matte_of
