@@ -587,6 +587,7 @@ def assert_one_line(code: int, capsys: pytest.CaptureFixture[str], pattern: str)
         (["in.mp4", "-o", "o.mkv", "--report", "null:"], "null: is for the picture"),
         (["in.mp4", "-o", "-", "-o", "-", "--format", "mp4"], "two outputs write standard output"),
         (["-o", "o.mkv", "--config", "fine.yaml"], "no source: name a video file.* a camera, a stream or -"),
+        (["in.mp4", "--config", "zoom", "--config", "fine.yaml"], "argument --config: one file alone; what shall"),
         (["in.mp4", "--confg", "zoom"], "unrecognized arguments: --confg zoom; see streamseg run --help"),
         (["in.mp4", "-o", "o_%d.jpg", "--quality", "inf"], "quality 'inf' is neither low, medium"),
         (["in.mp4", "-o", "o.webm", "--quality", "1e99"], r"does not take crf=1e\+99: numerical result out of range"),

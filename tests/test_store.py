@@ -303,7 +303,7 @@ def test_no_network_names_both_sources_and_what_each_said(tmp_path: Path, monkey
     assert text.startswith("cannot pull tiny: cannot reach nowhere.invalid: ")
     assert caught.value.exit_code == 2
     assert "; pip could not get tiny==1.0: Could not find a version" in text
-    assert text.endswith("; or put tiny.onnx into ./models by hand")
+    assert text.endswith("; try again later, or put tiny.onnx into ./models by hand")
     assert "secret" not in text
     assert "\n" not in text
     assert (files_in(models_folder()), files_in(sources_folder())) == ([], [])

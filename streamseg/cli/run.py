@@ -108,6 +108,17 @@ class _Joined(argparse.Action):
         setattr(namespace, self.dest, values if before is None else f"{before},{values}")
 
 
+class _Once(argparse.Action):
+    """What is given twice by those who expect both to count."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "one file alone; what shall differ from it goes into --set")
+        setattr(namespace, self.dest, values)
+
+
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("run", help="run a video or pictures through the pipeline")
@@ -174,7 +185,7 @@ def add_options(parser: Any) -> None:
     )
     parser.add_argument("--slate", metavar="SPEC", help="shown without a picture: card, background or image:PATH")
     parser.add_argument("--metrics", metavar="[HOST:]PORT", help="answer /metrics (Prometheus) and /healthz here")
-    parser.add_argument("--config", metavar="FILE|PRESET", help="YAML file, or zoom, dashcam, rtsp")
+    parser.add_argument("--config", metavar="FILE|PRESET", action=_Once, help="YAML file, or zoom, dashcam, rtsp")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="any setting by its dotted key")
     parser.add_argument("--report", metavar="FILE.json", help="write what happened as one JSON document")
     parser.add_argument("--matte", metavar="FILE", help="write the matte as lossless grey video or PNG sequence")

@@ -310,7 +310,7 @@ def _fetch(entry: Entry, original: Path, say: Say, progress: Progress) -> str:
             say(f"{entry.file_name}: sha256 {found}, first seen, not pinned; later pulls are held to it")
         return str(source)
     wrong = any(isinstance(error, ChecksumError) for error in failures)
-    remedy = f"or put {entry.name}.onnx into ./models by hand"
+    remedy = f"try again later, or put {entry.name}.onnx into ./models by hand"
     if wrong and entry.sha256 is None:
         remedy = f"if its maker has replaced it, take {_record_of(entry)!r} out of {cache_folder() / 'lock.json'}"
     message = f"cannot pull {entry.name}: {'; '.join(map(str, failures))}; {remedy}"
