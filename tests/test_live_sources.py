@@ -630,7 +630,7 @@ def test_thirty_openings_leave_nothing_behind(server: RtspServer, monkeypatch: p
         assert second.status() != psutil.STATUS_ZOMBIE
     finally:
         opener.close()
-    assert set(us.children()) == others
+    assert set(us.children()) <= others
 
 
 def test_the_child_goes_when_its_parent_is_killed(server: RtspServer) -> None:
