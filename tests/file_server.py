@@ -76,7 +76,11 @@ def serving(content: bytes) -> Iterator[FileServer]:
             cut = state.cuts.pop(0) if state.cuts else None
             self.wfile.write(body[:cut])
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Clients go away as they like; what is said of that could fall into the output of the next test."""
+
+    server = Quiet(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{server.server_port}/file.bin"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="file-server")
     thread.start()
