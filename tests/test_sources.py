@@ -548,6 +548,29 @@ def test_broken_packets_in_the_middle_are_skipped_and_counted(tmp_path: Path) ->
     assert source.counts["broken packets skipped"] == 1
 
 
+MISSING = "pictures missing where the time jumps"
+
+
+def test_what_the_library_passes_over_in_a_damaged_file_is_counted(tmp_path: Path) -> None:
+    clip = clips.make_clip(
+        tmp_path / "in.mkv", frames=100, options={"g": "5"}, container_options={"cluster_time_limit": "200"}
+    )
+    data = bytearray(clip.read_bytes())
+    data[len(data) // 2 : len(data) * 6 // 10] = bytes(len(data) * 6 // 10 - len(data) // 2)
+    clip.write_bytes(data)
+    source, frames = open_and_read(clip)
+    assert 50 < len(frames) < 98
+    # A single picture that lacks is no jump.
+    assert 96 <= len(frames) + source.counts[MISSING] + source.counts.get("broken packets skipped", 0) <= 100
+
+
+@pytest.mark.parametrize("pts", [[*range(20), *range(21, 40)], [0, 1, 5, 6, 10, 11, 15, 16, 20, 21, 25, 26]])
+def test_a_beat_that_varies_lacks_nothing(pts: list[int], tmp_path: Path) -> None:
+    source, frames = open_and_read(clips.make_clip(tmp_path / "in.mkv", pts=pts))
+    assert len(frames) == len(pts)
+    assert MISSING not in source.counts
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
 def test_truncated_file_gives_what_there_is(tmp_path: Path, suffix: str) -> None:
     options = {"movflags": "faststart"} if suffix == "mp4" else {}

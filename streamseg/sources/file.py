@@ -135,6 +135,7 @@ class FileSource:
         stream = self._stream
         self._time_base = Fraction(stream.time_base or Fraction(1, 90000))
         rate = nominal_rate(stream)
+        self._has_beat = rate is not None
         self._step = round(1 / ((rate or Fraction(25)) * self._time_base))
         self._timeline = Timeline(self._step, self._counts)
         self._clock = self._broadcast_clock()
@@ -334,6 +335,10 @@ class FileSource:
         return True
 
     def _remark_on_the_end(self) -> None:
+        # What a demultiplexer passes over in a damaged file it does not tell.
+        lacking = self._timeline.lacking - self._counts["broken packets skipped"]
+        if self._has_beat and lacking > 0:
+            self._counts["pictures missing where the time jumps"] = lacking
         said_s, self._said_s = self._said_s, None
         # Broadcast containers do not say it: the library guesses from the clocks at both ends.
         if said_s is None or self._clock or self._end is None:
