@@ -383,7 +383,8 @@ def test_why_a_camera_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     import grp
 
     device = tmp_path / "video0"
-    device.touch(0o660)
+    device.touch()
+    device.chmod(0o660)  # whatever the umask
     group = grp.getgrgid(device.stat().st_gid).gr_name
     monkeypatch.setattr(cameras, "holders", lambda path: [(41, "zoom")])
     monkeypatch.setattr(
