@@ -17,7 +17,7 @@ from streamseg.errors import SourceAbsentError, SourceError, SourceLostError, So
 from streamseg.frame import Source
 from streamseg.sources import LiveOptions, live_opener
 from streamseg.sources.cameras import camera_address, list_cameras
-from tests.guest.checks import run_checks
+from tests.guest.checks import patience, run_checks
 
 WEBCAM, FEEDER = "/dev/video10", "/dev/video1"
 # How often each fault is done; the fault table in docs/benchmarks.md is of five.
@@ -44,7 +44,7 @@ def taken(source: Source, count: int) -> list[np.ndarray]:
     return pictures
 
 
-def lost_after_s(source: Source, limit_s: float = 10) -> float:
+def lost_after_s(source: Source, limit_s: float = 60) -> float:
     """Seconds until reading fails; frames that were on their way are passed over."""
     began_s = time.monotonic()
     while time.monotonic() - began_s < limit_s:
@@ -93,7 +93,7 @@ def check_unplugged_and_plugged_in_again() -> dict[str, object]:
             # vivid plugs itself in again once nobody has it open any more.
             began_s = time.monotonic()
             while not opener.ready():
-                assert time.monotonic() - began_s < 10
+                assert time.monotonic() - began_s < 60
                 time.sleep(0.05)
             source = opener()
             taken(source, 5)
@@ -101,7 +101,7 @@ def check_unplugged_and_plugged_in_again() -> dict[str, object]:
             source.close()
     finally:
         opener.close()
-    assert max(lost_s) < 3, lost_s
+    assert max(lost_s) < 3 * patience(), lost_s
     return {"lost_s": lost_s, "back_s": back_s}
 
 
@@ -181,7 +181,7 @@ def check_a_feeder_that_dies_or_freezes() -> dict[str, object]:
             feeder.wait()
     finally:
         opener.close()
-    assert max(after_s["SIGKILL"] + after_s["SIGSTOP"]) < 3.5, after_s
+    assert max(after_s["SIGKILL"] + after_s["SIGSTOP"]) < 3.5 * patience(), after_s
     return {"unfed": unfed, **after_s}
 
 

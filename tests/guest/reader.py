@@ -17,7 +17,7 @@ from tests.guest.coded import read_colours, read_number
 def pyav(device: str, count: int) -> Iterator[tuple[Any, Any]]:
     import av
 
-    with av.open(device, format="v4l2", timeout=20) as container:
+    with av.open(device, format="v4l2", timeout=60) as container:
         for _, picture in zip(range(count), container.decode(video=0), strict=False):
             yield picture.to_ndarray(format="gray"), picture.to_ndarray(format="rgb24")
 

@@ -22,7 +22,7 @@ from streamseg.sinks.loopback import choose
 from streamseg.sinks.outside import Refused
 from streamseg.sinks.v4l2 import Loopback, Readers, driver_version, holders, loopback_devices
 from streamseg.sinks.virtualcam import VirtualCamera, open_virtual_camera
-from tests.guest.checks import run_checks
+from tests.guest.checks import patience, run_checks
 from tests.guest.coded import COLOURS, HEIGHT, WIDTH, coded_output, info, slate
 
 # Starting a process takes ten seconds here: the other guests only run what their drivers do otherwise.
@@ -104,7 +104,7 @@ def reader(how: str, count: int, times: int = 1, *more: str) -> subprocess.Popen
 
 
 def seen_by(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error[-2000:]
     return json.loads(out)
 
@@ -315,7 +315,7 @@ def check_write_error() -> dict[str, Any]:
     # What it took for a reader's never tells it that its writer left.
     reload_driver()
     assert "error writing frame" in failure, failure
-    assert noticed_ms < 2000
+    assert noticed_ms < 2000 * patience()
     return {"message": failure, "noticed_ms": noticed_ms}
 
 
@@ -332,7 +332,7 @@ def check_child_is_killed() -> dict[str, Any]:
 def _failure(camera: VirtualCamera) -> tuple[str, int]:
     began = time.monotonic()
     try:
-        show_while(camera, lambda: time.monotonic() < began + 10)
+        show_while(camera, lambda: time.monotonic() < began + 60)
     except SinkWriteError as error:
         return str(error), round((time.monotonic() - began) * 1000)
     raise AssertionError("nobody noticed")
@@ -359,7 +359,7 @@ def check_parent_hangs() -> dict[str, Any]:
         parent.wait()
     assert set(before["indices"]) != {None}
     assert after["indices"] == [None] * 10
-    ended = time.monotonic() + 10
+    ended = time.monotonic() + 60
     while holders(DEVICE) and time.monotonic() < ended:
         time.sleep(0.05)
     assert not holders(DEVICE), "the child outlived its parent"
